@@ -1,0 +1,439 @@
+//! The whole surface of a node: one [`Command`] enum behind three doors (command line, REPL, local API).
+//!
+//! A door sends a [`Request`] and gets [`Event`]s while it runs and one [`Response`] or [`CommandError`] at its end.
+//! Everything here is serialisable: the doors to a running node lead through `control.sock`.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use msm_protocol::{ContentHash, JobId, MarketId, PeerId, device::Network, manifest::Param};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// What a node can be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// What this node is, lends and sees.
+    Status,
+    /// The peers it is connected to.
+    Peers,
+    /// Jobs since the node started, newest first.
+    Jobs,
+    /// One job; `id` is the whole id or an unambiguous beginning.
+    Job { id: String },
+    /// Services whose name, scope or summary contain every word.
+    Search(Search),
+    /// One service: `name`, `market/name`, either with `@range`.
+    Show { service: String },
+    /// Run a service. The input travels as the request's `input`, the output as the response's `output`.
+    Invoke(Box<Invoke>),
+    /// Trust a market: `msm:market:FPR`, `FOLDER#FPR` or `http://HOST/PATH#FPR`.
+    MarketAdd { target: String, alias: Option<String> },
+    /// Stop trusting a market (alias or id).
+    MarketRemove { market: String },
+    /// The trusted markets.
+    MarketList,
+    /// Read the markets again that this home publishes, and ask peers for newer indexes of all others.
+    MarketRefresh,
+    /// Dial this address (a multiaddress ending in `/p2p/PEER`).
+    Connect { address: String },
+    /// Nothing but events, until the door is closed.
+    Watch,
+}
+
+/// Words and filters of a search.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// All of them must occur.
+    pub words: Vec<String>,
+    /// Only this scope or scopes below it.
+    pub scope: Option<String>,
+    /// Only services that have a variant for it.
+    pub engine: Option<String>,
+    /// Only this market (alias or id).
+    pub market: Option<String>,
+}
+
+/// How many devices to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Devices {
+    /// As many as pay.
+    #[default]
+    Auto,
+    /// From `min` to `max`, this device included.
+    Range { min: u32, max: u32 },
+}
+
+/// What happens to the tasks of a lost worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLoss {
+    /// Another worker, then this device.
+    #[default]
+    Remote,
+    /// This device.
+    Local,
+    /// The job ends with what it has, and says so.
+    Partial,
+}
+
+/// A call of a service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Invoke {
+    /// `name`, `market/name`, either with `@range`, or a manifest hash.
+    pub service: String,
+    /// Parameters as given, still to be checked against the manifest.
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// Media type of the input, guessed from its name or first bytes by the door.
+    pub input_type: Option<String>,
+    /// Devices wanted.
+    pub devices: Devices,
+    /// Fewer devices than asked for is an error.
+    pub strict: bool,
+    /// Only on this device.
+    pub local: bool,
+    /// Smallest battery charge, percent.
+    pub battery_min: Option<u8>,
+    /// Smallest EQS.
+    pub eqs_min: Option<f64>,
+    /// Smallest network class; `Some(None)` is the paper's N.A.
+    pub network: Option<Option<Network>>,
+    /// A position source is needed.
+    pub require_gps: bool,
+    /// Only this engine.
+    pub engine: Option<String>,
+    /// What to do about lost workers.
+    pub on_loss: OnLoss,
+    /// Only say who would be used, who not, and why.
+    pub plan: bool,
+    /// Give up after this long, milliseconds.
+    pub deadline_ms: Option<u64>,
+}
+
+/// A command and its bulk input.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// Input bytes of an invocation; empty otherwise.
+    pub input: Bytes,
+}
+
+impl From<Command> for Request {
+    fn from(command: Command) -> Self {
+        Self { command, input: Bytes::new() }
+    }
+}
+
+/// A reply and its bulk output.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// What happened.
+    pub reply: Reply,
+    /// Output bytes of an invocation; empty otherwise.
+    pub output: Bytes,
+}
+
+impl From<Reply> for Response {
+    fn from(reply: Reply) -> Self {
+        Self { reply, output: Bytes::new() }
+    }
+}
+
+/// The answer to a [`Command`]. Serialised, each is one documented JSON object whose first field is `schema`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema")]
+pub enum Reply {
+    /// Answer to [`Command::Status`].
+    #[serde(rename = "msm.status/1")]
+    Status(Box<Status>),
+    /// Answer to [`Command::Peers`].
+    #[serde(rename = "msm.peers/1")]
+    Peers { peers: Vec<PeerRow> },
+    /// Answer to [`Command::Jobs`].
+    #[serde(rename = "msm.jobs/1")]
+    Jobs { jobs: Vec<JobReport> },
+    /// Answer to [`Command::Invoke`] and [`Command::Job`].
+    #[serde(rename = "msm.job/1")]
+    Job(Box<JobReport>),
+    /// Answer to [`Command::Invoke`] with `plan`.
+    #[serde(rename = "msm.plan/1")]
+    Plan(Plan),
+    /// Answer to [`Command::Search`].
+    #[serde(rename = "msm.services/1")]
+    Services { services: Vec<ServiceRow> },
+    /// Answer to [`Command::Show`].
+    #[serde(rename = "msm.service/1")]
+    Service(Box<ServiceDetail>),
+    /// Answer to [`Command::MarketAdd`] and [`Command::MarketRemove`].
+    #[serde(rename = "msm.market/1")]
+    Market(MarketRow),
+    /// Answer to [`Command::MarketList`] and [`Command::MarketRefresh`].
+    #[serde(rename = "msm.markets/1")]
+    Markets { markets: Vec<MarketRow> },
+    /// Answer to [`Command::Connect`].
+    #[serde(rename = "msm.connected/1")]
+    Connected { peer_id: PeerId },
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub peer_id: PeerId,
+    pub uptime_s: u64,
+    /// Addresses others can dial, each ending in `/p2p/PEER`.
+    pub addresses: Vec<String>,
+    /// True when tasks of others are taken.
+    pub lending: bool,
+    /// What is lent, or why nothing is.
+    pub lending_detail: String,
+    pub peers: u32,
+    /// 0..1; mains counts as 1.
+    pub battery: f64,
+    pub network: Network,
+    pub gps: bool,
+    /// This device's EQS without network factor.
+    pub eqs: f64,
+    pub markets: Vec<MarketRow>,
+    /// Tasks of others that run now.
+    pub running_tasks: u32,
+    pub home: String,
+    pub version: String,
+}
+
+/// One connected peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerRow {
+    pub peer_id: PeerId,
+    pub name: String,
+    /// EQS as this node sees it, with the network factor; absent until the peer has answered.
+    pub eqs: Option<f64>,
+    /// Round trip by ping, milliseconds.
+    pub rtt_ms: Option<f64>,
+    pub network: Option<Network>,
+    pub gps: Option<bool>,
+    pub availability: Option<bool>,
+    pub addresses: Vec<String>,
+    /// `mdns`, `gossip`, `kad`, `dialled` or `inbound`.
+    pub found_by: String,
+}
+
+/// State of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    Running,
+    Done,
+    /// Ended early by `--on-loss partial`.
+    Partial,
+    Failed,
+}
+
+/// A job, running or ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobReport {
+    pub job_id: JobId,
+    /// `market/name@version`.
+    pub service: String,
+    pub state: JobState,
+    /// Tasks of the job.
+    pub tasks: u32,
+    /// Tasks with a counted result.
+    pub tasks_done: u32,
+    /// Attempts beyond the first of each task.
+    pub tasks_rerun: u32,
+    /// Who finished how many tasks; this device too when it did any.
+    pub devices: Vec<JobDevice>,
+    pub wall_ms: f64,
+    pub output_bytes: u64,
+    /// Hex, as `sha256sum` prints it; empty until done.
+    pub output_sha256: String,
+    /// Milliseconds of each phase, in order: `resolve`, `discover`, `split`, `run`, `merge`.
+    pub phases_ms: Vec<(String, f64)>,
+    /// Why it failed or is partial.
+    pub error: Option<String>,
+    /// What went wrong on the way and was made good, such as a lost peer; one line each.
+    pub notes: Vec<String>,
+}
+
+/// One device's share of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobDevice {
+    pub peer_id: PeerId,
+    pub name: String,
+    /// Results counted.
+    pub tasks: u32,
+    /// This device itself.
+    pub local: bool,
+    /// Why it left the job, if it did.
+    pub lost: Option<String>,
+}
+
+/// Who would be used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub service: String,
+    pub rows: Vec<PlanRow>,
+    pub tasks: u32,
+}
+
+/// One device in a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRow {
+    pub peer_id: PeerId,
+    pub name: String,
+    pub eqs: Option<f64>,
+    pub rtt_ms: Option<f64>,
+    pub used: bool,
+    pub why: String,
+    pub local: bool,
+}
+
+/// A service in a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    pub name: String,
+    pub version: String,
+    pub scope: String,
+    pub engines: Vec<String>,
+    /// 1..6.
+    pub rating: u8,
+    pub summary: String,
+    /// Alias of the market.
+    pub market: String,
+    pub manifest: ContentHash,
+}
+
+/// A service in detail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceDetail {
+    #[serde(flatten)]
+    pub row: ServiceRow,
+    pub market_id: MarketId,
+    pub input: Vec<String>,
+    pub output: String,
+    pub params: Vec<Param>,
+    /// One line each, as in the manifest.
+    pub permissions: Vec<String>,
+    pub constraints: Vec<String>,
+    pub deterministic: bool,
+    pub license: String,
+    pub authors: Vec<String>,
+    /// All versions in the market, newest first.
+    pub versions: Vec<String>,
+    /// Bytes of manifest and largest variant.
+    pub size: u64,
+    /// True when the bytes are on this device already.
+    pub installed: bool,
+}
+
+/// A trusted market.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MarketRow {
+    pub alias: String,
+    pub name: String,
+    pub market: MarketId,
+    /// Groups of four.
+    pub fingerprint: String,
+    /// Version of the index in use; 0 while none was found.
+    pub version: u64,
+    pub services: u64,
+    /// `fresh`, `stale` or `unknown` (nothing found yet).
+    pub freshness: String,
+    /// Unix seconds.
+    pub expires: u64,
+    /// True when this home holds its signing keys and serves it.
+    pub published_here: bool,
+}
+
+/// What happens while a command runs, and what [`Command::Watch`] streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    PeerJoined { peer_id: PeerId, name: String },
+    PeerLeft { peer_id: PeerId, name: String, reason: String },
+    MarketUpdated { alias: String, version: u64 },
+    JobStarted { job_id: JobId, service: String, tasks: u32 },
+    DeviceJoined { job_id: JobId, peer_id: PeerId, name: String, local: bool },
+    DeviceLost { job_id: JobId, peer_id: PeerId, name: String, reason: String, tasks_back: u32 },
+    /// An offer was not taken.
+    DeviceRefused { job_id: JobId, peer_id: PeerId, name: String, code: String, reason: String },
+    TaskStarted { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32 },
+    TaskDone { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32, done: u32, tasks: u32 },
+    TaskFailed { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32, code: String, reason: String },
+    JobDone { job_id: JobId, wall_ms: f64 },
+    JobFailed { job_id: JobId, error: String },
+    /// A phase of the job begins; for spinners.
+    Phase { job_id: JobId, name: String },
+}
+
+/// Why a command failed: the text form of each is the `code` of `msm.error/1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    Failed,
+    Usage,
+    NoNode,
+    NotAllowed,
+    NoDevice,
+    ServiceFailed,
+    Deadline,
+    Verification,
+    NotFound,
+}
+
+impl ErrorCode {
+    /// The process's exit code.
+    pub const fn exit(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NoNode => 3,
+            Self::NotAllowed => 4,
+            Self::NoDevice => 5,
+            Self::ServiceFailed => 6,
+            Self::Deadline => 7,
+            Self::Verification => 8,
+            Self::NotFound => 9,
+        }
+    }
+}
+
+/// A command that failed: what, why (with the number), and what to type next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    pub code: ErrorCode,
+    /// Begins with the quoted refusal where there is one, such as `refused: untrusted-market: …`.
+    pub message: String,
+    /// Runnable lines, `msm …`.
+    pub r#try: Vec<String>,
+}
+
+impl CommandError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), r#try: Vec::new() }
+    }
+
+    /// Adds a line that would change the outcome.
+    pub fn or_try(mut self, line: impl Into<String>) -> Self {
+        self.r#try.push(line.into());
+        self
+    }
+}
+
+/// Progress events that wait for a slow door before they are dropped; replies never are.
+pub const EVENT_QUEUE: usize = 1_024;
+
+/// Something that carries out commands: a node in this process, or a running node behind its socket.
+pub trait Door: Send + Sync {
+    /// Carries out one command. Events are sent while it runs and dropped when `events` is full or closed.
+    fn execute(
+        &self,
+        request: Request,
+        events: mpsc::Sender<Event>,
+    ) -> impl Future<Output = Result<Response, CommandError>> + Send;
+}

@@ -1,0 +1,109 @@
+//! Every bound of the protocol, named once, each with its reason.
+//!
+//! *Judgement* marks a number that was chosen and not measured: it may be tuned on real runs.
+
+use std::time::Duration;
+
+// ---- CBOR ----------------------------------------------------------------------------------------------------------
+
+/// Nesting of arrays and maps. Our deepest message uses 6; a parser's stack must never depend on a stranger.
+pub const CBOR_DEPTH: usize = 16;
+/// Items (array elements plus map pairs) in one message. Bounds the growth from input bytes to memory (25x measured).
+pub const CBOR_ITEMS: usize = 4_096;
+/// One text string.
+pub const CBOR_TEXT_BYTES: usize = 64 * 1024;
+
+// ---- Messages ------------------------------------------------------------------------------------------------------
+
+/// DeviceInfo, discovery, offers, receipts and every other control message; the same as a Kademlia packet.
+pub const CONTROL_BYTES: usize = 16 * 1024;
+/// Bytes of input, output or blob carried by one frame or one response: small enough that a control frame waits for
+/// at most one of them.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// A job-stream frame or blob response: one chunk and its header.
+pub const FRAME_BYTES: usize = CHUNK_BYTES + 1024;
+/// A gossip message is a pointer, never a payload.
+pub const GOSSIP_BYTES: usize = 4 * 1024;
+/// The answer of `/msm/head/1`: one head and a few roots.
+pub const HEAD_RESPONSE_BYTES: usize = 256 * 1024;
+/// Roots in one answer of `/msm/head/1`; longer chains are asked for in steps. *Judgement.*
+pub const ROOTS_PER_RESPONSE: usize = 4;
+/// Text of a refusal's reason.
+pub const REASON_BYTES: usize = 512;
+/// Addresses in one presence message. *Judgement.*
+pub const PRESENCE_ADDRESSES: usize = 8;
+/// Markets, engines or sensors listed in one DeviceInfo. *Judgement.*
+pub const DEVICE_LIST: usize = 16;
+
+// ---- Documents -----------------------------------------------------------------------------------------------------
+
+/// A head envelope: it is gossiped and stored in the DHT.
+pub const HEAD_BYTES: usize = 1024;
+/// A root envelope (TUF: tens of kilobytes).
+pub const ROOT_BYTES: usize = 64 * 1024;
+/// An index envelope. The index holds only tree roots, so real ones are under 1 KiB.
+pub const INDEX_BYTES: usize = 64 * 1024;
+/// One page of the index tree.
+pub const PAGE_BYTES: usize = 64 * 1024;
+/// Entries in one page; with [`ENTRY_BYTES`] it keeps a page far below [`PAGE_BYTES`] in practice.
+pub const PAGE_ENTRIES: usize = 128;
+/// One release entry.
+pub const ENTRY_BYTES: usize = 4 * 1024;
+/// Levels of the index tree: 32 entries a page on average give 32^6 releases.
+pub const TREE_LEVELS: usize = 6;
+/// Pages a node reads of one market while every page is fetched (search trees replace this). *Judgement.*
+pub const PAGES_PER_MARKET: usize = 4_096;
+/// Signatures on one envelope; bounds a verification to about a millisecond.
+pub const SIGNATURES: usize = 16;
+/// Keys that may sign for one role.
+pub const KEYS_PER_ROLE: usize = 16;
+/// How far a market's version may step at once: a bigger jump is a fast-forward attack (B10). *Judgement.*
+pub const VERSION_STEP: u64 = 1 << 20;
+/// Clock difference between a market's publisher and a node that is forgiven. *Judgement.*
+pub const CLOCK_SKEW: Duration = Duration::from_secs(10 * 60);
+
+// ---- Packages ------------------------------------------------------------------------------------------------------
+
+/// A manifest blob.
+pub const MANIFEST_BYTES: usize = 64 * 1024;
+/// Source of a JavaScript variant.
+pub const JS_BYTES: usize = 1024 * 1024;
+/// A wasm variant.
+pub const WASM_BYTES: usize = 4 * 1024 * 1024;
+/// A whole package: the manifest and its largest variant (the paper's packages are 1.3 to 2.1 kB).
+pub const PACKAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Variants in one manifest.
+pub const VARIANTS: usize = 8;
+/// Parameters of one service.
+pub const PARAMS: usize = 32;
+/// The JSON text of all parameters of one call.
+pub const PARAMS_BYTES: usize = 8 * 1024;
+/// A name segment: market alias, service name, parameter name.
+pub const NAME_BYTES: usize = 40;
+
+// ---- Jobs ----------------------------------------------------------------------------------------------------------
+
+/// Input of a whole job, where the manifest says nothing smaller.
+pub const JOB_INPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Tasks of one job: bounds bookkeeping, not input size.
+pub const TASKS_PER_JOB: usize = 1_024;
+/// Aimed-at input of one task.
+pub const TASK_TARGET_BYTES: usize = 1024 * 1024;
+/// Input or output of one task at most.
+pub const TASK_BYTES: usize = 8 * 1024 * 1024;
+/// Tasks that one worker holds at a time: one runs while the next arrives.
+pub const CREDIT: u32 = 2;
+/// Remote attempts of one task before it runs locally.
+pub const REMOTE_ATTEMPTS: u32 = 3;
+/// Deadline of a task when the manifest gives none.
+pub const TASK_TIME: Duration = Duration::from_secs(10);
+/// Deadline that no manifest may exceed.
+pub const TASK_TIME_MAX: Duration = Duration::from_secs(60);
+/// A worker says that it still works this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The shortest lease: a few lost heartbeats are not a lost worker.
+pub const LEASE_MIN: Duration = Duration::from_secs(5);
+/// Memory of a guest when the manifest gives none.
+pub const GUEST_MEMORY: u64 = 64 * 1024 * 1024;
+/// Memory that no owner's ceiling may be raised above by default.
+pub const GUEST_MEMORY_MAX: u64 = 256 * 1024 * 1024;

@@ -1,0 +1,224 @@
+//! From a service folder to a [`Package`]: the manifest and the blobs that a market signs.
+
+mod dialect;
+mod locate;
+mod quantity;
+mod sep;
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Component, Path, PathBuf},
+};
+
+use msm_protocol::{
+    ContentHash, Manifest, cbor,
+    limits::{JS_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, WASM_BYTES},
+    manifest::{Engine, ManifestError, Variant},
+};
+
+pub use sep::{read_sep, write_sep};
+
+/// The file that describes a service.
+pub const SERVICE_TOML: &str = "service.toml";
+/// Bytes of a `service.toml`: as much as the manifest that it becomes may have.
+pub const SERVICE_TOML_BYTES: usize = MANIFEST_BYTES;
+/// The first bytes of a WebAssembly core module, version 1 (a component has 0d 00 01 00 in its second half).
+const WASM_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
+
+/// A service as it travels: its manifest and one blob per variant.
+///
+/// The hash of the manifest names the package, and the manifest names the blobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Package {
+    /// The manifest, checked.
+    pub manifest: Manifest,
+    /// The manifest's blob: its deterministic CBOR.
+    pub manifest_bytes: Vec<u8>,
+    /// SHA-256 of `manifest_bytes`: the identity of the package.
+    pub hash: ContentHash,
+    /// The variants' blobs in the manifest's order, without the manifest.
+    pub blobs: Vec<(ContentHash, Vec<u8>)>,
+}
+
+/// Why a folder or a bundle is not a package.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// A file cannot be read.
+    #[error("{file}: {source}", file = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `service.toml` says something it must not.
+    #[error("{file}{at}: {key}: {reason}", file = .path.display(), at = .line.map(|n| format!(":{n}")).unwrap_or_default())]
+    Key {
+        /// The `service.toml`.
+        path: PathBuf,
+        /// Counted from 1; absent for a key that is not in the file.
+        line: Option<usize>,
+        /// Path of the key, such as `constraints.eqs`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of a variant is not what its engine runs, or lies outside the folder.
+    #[error("bad-package: {file}: {reason}", file = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A bundle is damaged, or not a bundle.
+    #[error("bad-package: {0}")]
+    Bundle(String),
+}
+
+/// Packs the service in `folder`. The same files give the same hashes on every machine: names, times, owners and the
+/// order of a directory leave no trace.
+pub fn pack_folder(folder: &Path) -> Result<Package, PackError> {
+    let path = folder.join(SERVICE_TOML);
+    let io = |source| PackError::Io { path: path.clone(), source };
+    let home = folder.canonicalize().map_err(|source| PackError::Io { path: folder.to_owned(), source })?;
+    // Asked for by itself, so that a folder without one is "not found" and not "bad".
+    fs::symlink_metadata(&path).map_err(io)?;
+    let text = read_inside(&home, SERVICE_TOML, SERVICE_TOML_BYTES)?;
+    let text = String::from_utf8(text).map_err(|_| file_error(&path, "is not UTF-8 text"))?;
+    let at = |key: String, reason: String| PackError::Key {
+        path: path.clone(),
+        line: locate::line_of(&text, &key),
+        key,
+        reason,
+    };
+
+    let parsed = dialect::parse(&text).map_err(|e| {
+        let (line, key) = locate::place_of(&text, e.span().map(|span| span.start));
+        PackError::Key { path: path.clone(), line, key, reason: e.message().to_owned() }
+    })?;
+    let mut variants = Vec::new();
+    let mut blobs: Vec<(ContentHash, Vec<u8>)> = Vec::new();
+    for (n, source) in parsed.variants().enumerate() {
+        let key = |name: &str| format!("variant[{}].{name}", n + 1);
+        let abi = source.abi.unwrap_or(dialect::abi(source.engine));
+        if abi != dialect::abi(source.engine) {
+            let engine = source.engine.as_str();
+            return Err(at(key("abi"), format!("{abi:?}; {engine} has {:?}", dialect::abi(source.engine))));
+        }
+        let cap = match source.engine {
+            Engine::Js => JS_BYTES,
+            _ => WASM_BYTES,
+        };
+        let bytes = read_inside(&home, source.file, cap).map_err(|e| match e {
+            PackError::Io { source: error, .. } if error.kind() == io::ErrorKind::NotFound => at(
+                key("file"),
+                format!(
+                    "{:?} is missing{}",
+                    source.file,
+                    source.build.map(|b| format!("; build it: {b}")).unwrap_or_default()
+                ),
+            ),
+            other => other,
+        })?;
+        check_code(source.engine, &bytes).map_err(|reason| file_error(&folder.join(source.file), reason))?;
+        let hash = ContentHash::of(&bytes);
+        if blobs.iter().any(|(other, _)| *other == hash) {
+            return Err(at(key("file"), format!("{:?} has the same bytes as another variant", source.file)));
+        }
+        variants.push(Variant { abi: abi.to_owned(), hash, size: bytes.len() as u64, engine: source.engine });
+        blobs.push((hash, bytes));
+    }
+    let manifest = parsed.into_manifest(variants).map_err(|fault| at(fault.key, fault.reason))?;
+    let manifest_bytes = manifest.check().and_then(|()| Ok(cbor::to_vec(&manifest)?)).map_err(|e| match e {
+        ManifestError::Field { field, reason } => at(field, reason),
+        other => file_error(&path, other.to_string()),
+    })?;
+    // Read back: what a node will refuse must not leave the author's machine.
+    Package::from_parts(manifest_bytes, blobs.into_iter().map(|(_, bytes)| bytes).collect())
+}
+
+impl Package {
+    /// Puts a package together from its blobs, the variants in the manifest's order. Every hash and size is compared
+    /// with the manifest, and nothing may be missing or left over.
+    pub fn from_parts(manifest_bytes: Vec<u8>, variants: Vec<Vec<u8>>) -> Result<Self, PackError> {
+        let bad = |reason: String| PackError::Bundle(reason);
+        let manifest = Manifest::from_slice(&manifest_bytes).map_err(|e| bad(format!("manifest: {e}")))?;
+        if variants.len() != manifest.variants.len() {
+            return Err(bad(format!("{} variants for a manifest of {}", variants.len(), manifest.variants.len())));
+        }
+        let total = manifest_bytes.len() + variants.iter().map(Vec::len).sum::<usize>();
+        if total > PACKAGE_BYTES {
+            return Err(bad(format!("a package of {total} bytes, at most {PACKAGE_BYTES} are allowed")));
+        }
+        let blobs: Vec<_> = variants.into_iter().map(|bytes| (ContentHash::of(&bytes), bytes)).collect();
+        for (n, (variant, (hash, bytes))) in manifest.variants.iter().zip(&blobs).enumerate() {
+            if variant.hash != *hash || variant.size != bytes.len() as u64 {
+                let (n, named) = (n + 1, variant.hash);
+                return Err(bad(format!(
+                    "variant {n}: hash mismatch: the manifest says {named}, the bytes are {hash}"
+                )));
+            }
+            check_code(variant.engine, bytes).map_err(|reason| bad(format!("variant {}: {reason}", n + 1)))?;
+        }
+        Ok(Self { hash: ContentHash::of(&manifest_bytes), manifest, manifest_bytes, blobs })
+    }
+
+    /// Checks a package whose fields were filled in by hand.
+    pub fn check(&self) -> Result<(), PackError> {
+        let again = Self::from_parts(self.manifest_bytes.clone(), self.blobs.iter().map(|(_, b)| b.clone()).collect())?;
+        if again == *self { Ok(()) } else { Err(PackError::Bundle("its parts do not belong together".into())) }
+    }
+}
+
+/// Checks that `bytes` are what `engine` runs: source text for JavaScript, a core module for wasm (B39).
+fn check_code(engine: Engine, bytes: &[u8]) -> Result<(), String> {
+    match engine {
+        Engine::Js => {
+            let text = std::str::from_utf8(bytes).map_err(|e| {
+                format!("is not UTF-8 text (byte {}): only JavaScript source is accepted", e.valid_up_to())
+            })?;
+            if text.trim().is_empty() {
+                return Err("is empty".into());
+            }
+            match text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+                Some(c) => Err(format!("holds the control character {c:?}: only JavaScript source is accepted")),
+                None => Ok(()),
+            }
+        }
+        Engine::Wasm if bytes.starts_with(&WASM_MODULE) => Ok(()),
+        Engine::Wasm => Err("is not a WebAssembly core module of version 1".into()),
+        other => Err(format!("no packing rules for the engine {}", other.as_str())),
+    }
+}
+
+/// Reads a file of at most `cap` bytes that lies inside `home` (a canonical path), whatever `file` and symbolic links
+/// say: a packed service must not carry off files of its author's machine.
+fn read_inside(home: &Path, file: &str, cap: usize) -> Result<Vec<u8>, PackError> {
+    let path = home.join(file);
+    let plain = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    if file.is_empty() || !plain || file.contains(['\\', ':', '\0']) {
+        return Err(file_error(Path::new(file), "must be a path inside the folder, such as src/main.js"));
+    }
+    let io = |source| PackError::Io { path: path.clone(), source };
+    let real = path.canonicalize().map_err(io)?;
+    if !real.starts_with(home) {
+        return Err(file_error(&path, "is a symbolic link out of the folder"));
+    }
+    // Asked before opening: opening a pipe would wait for its other end.
+    if !real.metadata().map_err(io)?.is_file() {
+        return Err(file_error(&path, "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(&real).map_err(io)?.take(cap as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() > cap {
+        return Err(file_error(&path, format!("is larger than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn file_error(path: &Path, reason: impl Into<String>) -> PackError {
+    PackError::File { path: path.to_owned(), reason: reason.into() }
+}

@@ -1,0 +1,176 @@
+//! Inspecting a published market from end to end: every signature, page, manifest and variant.
+
+use std::path::Path;
+
+use msm_protocol::{
+    MarketId,
+    document::{Release, Status},
+    limits::{INDEX_BYTES, JS_BYTES, MANIFEST_BYTES, PAGE_BYTES, WASM_BYTES},
+};
+use serde::Serialize;
+
+use crate::{
+    Floor, Freshness, HeadOutcome, PublishedFolder, TreeWalk, TrustedMarket, entry,
+    folder::{FolderError, ROOTS},
+};
+
+/// One thing that was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was checked, such as `index 14` or `image-blur 1.2.0: js variant`.
+    pub what: String,
+    /// Why it failed; absent when it passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// The result of an inspection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The market that was asked about.
+    pub market: MarketId,
+    /// Its own name, once its root is believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Version of the newest root, 0 for none.
+    pub root: u64,
+    /// Version of the index, 0 for none.
+    pub index: u64,
+    /// When it goes stale, Unix seconds; 0 without an index.
+    pub expires: u64,
+    /// Releases in the index that are not revoked.
+    pub releases: usize,
+    /// Every check in the order in which it was made.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// True when nothing failed.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.fault.is_none())
+    }
+
+    /// The checks that failed.
+    pub fn faults(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.fault.is_some())
+    }
+
+    /// Notes a check; true when it passed.
+    fn note<T, E: ToString>(&mut self, what: impl Into<String>, result: Result<T, E>) -> Option<T> {
+        let (value, fault) = match result {
+            Ok(value) => (Some(value), None),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        self.checks.push(Check { what: what.into(), fault });
+        value
+    }
+}
+
+/// Inspects the market in `folder` as a device that sees it for the first time.
+pub fn verify_folder(folder: &Path, market: MarketId, now: u64) -> Report {
+    verify_folder_above(folder, market, Floor::default(), now)
+}
+
+/// Inspects the market in `folder` as a device that has believed `floor` before.
+pub fn verify_folder_above(folder: &Path, market: MarketId, floor: Floor, now: u64) -> Report {
+    let folder = PublishedFolder::at(folder);
+    let mut report = Report { market, name: None, root: 0, index: 0, expires: 0, releases: 0, checks: Vec::new() };
+    let mut trusted = TrustedMarket::from_floor(market, floor);
+    if documents(&folder, &mut trusted, &mut report, now).is_some() {
+        packages(&folder, &trusted, &mut report);
+    }
+    report
+}
+
+/// Root chain, head and index. `None` when the rest cannot be looked at.
+fn documents(folder: &PublishedFolder, trusted: &mut TrustedMarket, report: &mut Report, now: u64) -> Option<()> {
+    for version in 1..=ROOTS {
+        let what = format!("root {version}");
+        match folder.root(version) {
+            Ok(Some(bytes)) => report.note(what, trusted.update_root(&bytes, now))?,
+            Ok(None) if version == 1 => return report.note(what, Err::<(), _>("is missing")),
+            Ok(None) => break,
+            Err(e) => return report.note(what, Err::<(), _>(e)),
+        };
+    }
+    if let Some(root) = trusted.root() {
+        report.name = Some(root.name.clone());
+        report.root = root.version;
+    }
+    let head = report.note("head", present(folder.head()))?;
+    let outcome = report.note("head: signature, version, expiry", trusted.update_head(&head, now))?;
+    let HeadOutcome::Fetch { hash, version, .. } = outcome else {
+        return report.note("head: names an index", Err::<(), _>("names none"));
+    };
+    let index = report.note(format!("index {version}"), present(folder.blob(&hash, INDEX_BYTES)))?;
+    report.note(format!("index {version}: signature, version, expiry"), trusted.update_index(&index, now))?;
+    report.index = version;
+    let fresh = match trusted.freshness(now) {
+        Freshness::Stale { since } => Err(format!("refused: expired: stale since {since} (Unix seconds)")),
+        _ => Ok(()),
+    };
+    report.note("freshness", fresh);
+    report.expires = trusted.fresh_until().unwrap_or(0);
+    Some(())
+}
+
+/// Every page, manifest and variant below the index.
+fn packages(folder: &PublishedFolder, trusted: &TrustedMarket, report: &mut Report) {
+    let Some(index) = trusted.index() else { return };
+    let mut walk = TreeWalk::all(index);
+    let mut faults = Vec::new();
+    let mut pages = 0;
+    let read = walk.advance(|page| {
+        pages += 1;
+        present(folder.blob(page, PAGE_BYTES)).map_err(|e| faults.push((*page, e))).ok()
+    });
+    for (page, fault) in faults {
+        report.note(format!("page {page}"), Err::<(), _>(fault));
+    }
+    let Some(missing) = report.note(format!("tree of {pages} pages, {} releases", index.releases), read) else {
+        return;
+    };
+    if !missing.is_empty() {
+        return;
+    }
+    let Some(releases) = report.note("tree: complete", walk.releases()) else { return };
+    for release in &releases {
+        if release.status == Status::Revoked {
+            revoked(folder, release, report);
+        } else {
+            report.releases += 1;
+            package(folder, release, report);
+        }
+    }
+}
+
+fn package(folder: &PublishedFolder, release: &Release, report: &mut Report) {
+    let what = format!("{} {}", release.name, release.version);
+    let opened = present(folder.blob(&release.manifest, MANIFEST_BYTES))
+        .and_then(|bytes| entry::open_manifest(release, &bytes).map_err(|e| e.to_string()));
+    let Some(manifest) = report.note(format!("{what}: manifest"), opened) else { return };
+    for variant in &manifest.variants {
+        let found = present(folder.blob(&variant.hash, JS_BYTES.max(WASM_BYTES))).and_then(|bytes| {
+            let (found, named) = (bytes.len() as u64, variant.size);
+            if found == named { Ok(()) } else { Err(format!("has {found} bytes, the manifest says {named}")) }
+        });
+        report.note(format!("{what}: {} variant", variant.engine.as_str()), found);
+    }
+}
+
+/// A revoked package must not be handed out any more.
+fn revoked(folder: &PublishedFolder, release: &Release, report: &mut Report) {
+    let served = match folder.blob(&release.manifest, MANIFEST_BYTES) {
+        Ok(None) => Ok(()),
+        _ => Err(format!("{} is still served", release.manifest)),
+    };
+    report.note(format!("{} {}: revoked, not served", release.name, release.version), served);
+}
+
+fn present(read: Result<Option<Vec<u8>>, FolderError>) -> Result<Vec<u8>, String> {
+    match read {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err("is missing".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of both sides of a market through the public API; `attacks` is named after the faults it shows.
+
+mod attacks;
+mod fixture;
+mod hostile_trees;
+mod market;
+mod pack;
+mod pack_errors;
+mod resolve;
+mod tree;
+mod trust;
+mod verify;

@@ -1,0 +1,41 @@
+//! How far a job is, for people and their screens.
+
+use std::time::Duration;
+
+use super::Worker;
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Tasks in the job.
+    pub tasks: u32,
+    /// Tasks with an output.
+    pub done: u32,
+    /// Attempts that run.
+    pub running: u32,
+    /// Times that a task was started again after a lost or failed attempt.
+    pub reruns: u32,
+    /// Second attempts of stragglers.
+    pub hedges: u32,
+    /// Nothing more will be started.
+    pub over: bool,
+    /// Everyone who ever took part, the local worker first, then by peer id.
+    pub workers: Vec<WorkerProgress>,
+}
+
+/// One worker's part in a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerProgress {
+    /// Who.
+    pub worker: Worker,
+    /// Tasks whose output is this worker's.
+    pub done: u32,
+    /// Attempts that it holds.
+    pub running: u32,
+    /// Attempts that it failed, or that were lost with it.
+    pub lost: u32,
+    /// Gets more tasks.
+    pub ready: bool,
+    /// Smoothed time from a start to its result.
+    pub mean: Option<Duration>,
+}

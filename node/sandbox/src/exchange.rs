@@ -1,0 +1,252 @@
+//! One call with one child: the request out, the reply in, under the parent's own clock and caps.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use msm_protocol::{Refusal, RefusalCode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+use crate::{
+    call::Call,
+    process::Process,
+    walls::Walls,
+    wire::{self, Fault, HEADER_BYTES, kind},
+};
+
+/// Bytes read from the channel at a time while messages are small.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A good reply.
+pub struct Reply {
+    pub bytes: Bytes,
+    pub log: String,
+    pub load: Duration,
+}
+
+/// A bad one.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The child says that the call failed.
+    Fault(Fault, String),
+    /// The child is dying and says why.
+    Last(Last),
+    /// The channel broke: the child is dead, or breaks the rules and must die.
+    Broken(io::Error),
+}
+
+/// A dying child's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Last {
+    /// It made a forbidden system call.
+    Trapped(i64),
+    /// The host's own code in it panicked.
+    Panicked(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn broken(text: &'static str) -> Trouble {
+    Trouble::Broken(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+/// Reads the child's report of its walls.
+pub async fn hello(process: &mut Process) -> Result<Walls, Trouble> {
+    let stream = process.channel()?;
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await?;
+    let (kind, length) = wire::read_header(header);
+    if length > wire::SMALL_BYTES {
+        return Err(broken("a child's first message is too long"));
+    }
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await?;
+    walls_of(kind, &payload)
+}
+
+/// Reads the payload of a child's first message.
+pub fn walls_of(kind: u8, payload: &[u8]) -> Result<Walls, Trouble> {
+    if kind != kind::HELLO {
+        return Err(broken("a child's first message is not about its walls"));
+    }
+    serde_json::from_slice(payload).map_err(|_| broken("a child's walls are unreadable"))
+}
+
+/// Sends the call, with its package if the child has none yet, and reads the reply.
+pub async fn exchange(process: &mut Process, call: &Call, load: bool) -> Result<Reply, Trouble> {
+    let stream = process.channel()?;
+    let mut head = Vec::new();
+    if load {
+        wire::put_load(&mut head, &call.package);
+    }
+    wire::put_call(&mut head, call.op, &call.budget, call.input.len(), &call.params);
+    let mut request = Bytes::from(head).chain(call.input.clone());
+    // The child reads all of it before it answers, whatever it thinks of it.
+    stream.write_all_buf(&mut request).await?;
+    Replies { stream, read: BytesMut::with_capacity(READ_BYTES) }.all(call.budget.output).await
+}
+
+struct Replies<'a> {
+    stream: &'a mut UnixStream,
+    read: BytesMut,
+}
+
+impl Replies<'_> {
+    async fn all(&mut self, cap: u64) -> Result<Reply, Trouble> {
+        let mut output = Vec::new();
+        let mut log = Vec::new();
+        loop {
+            self.fill(HEADER_BYTES).await?;
+            let mut header = [0; HEADER_BYTES];
+            self.read.copy_to_slice(&mut header);
+            let (kind, length) = wire::read_header(header);
+            if kind == kind::OUTPUT {
+                self.output(&mut output, length, cap).await?;
+                continue;
+            }
+            if length > wire::SMALL_BYTES {
+                return Err(broken("a child's message is too long"));
+            }
+            self.fill(length).await?;
+            let payload = self.read.split_to(length);
+            match kind {
+                kind::LOG => {
+                    if log.len() + length > wire::LOG_BYTES {
+                        return Err(broken("a child's log is too long"));
+                    }
+                    log.extend_from_slice(&payload);
+                }
+                kind::PROGRESS => {
+                    let part = payload.as_ref().try_into().map(f32::from_le_bytes);
+                    tracing::trace!(part = part.unwrap_or(0.0), "progress of a guest");
+                }
+                kind::DONE => {
+                    let load = payload.as_ref().try_into().map(u64::from_le_bytes).unwrap_or(0);
+                    let log = String::from_utf8_lossy(&log).into_owned();
+                    return Ok(Reply { bytes: output.into(), log, load: Duration::from_micros(load) });
+                }
+                kind::FAIL => {
+                    let log = String::from_utf8_lossy(&log);
+                    if !log.is_empty() {
+                        tracing::debug!(%log, "log of a failed guest");
+                    }
+                    let (fault, text) = payload.split_first().ok_or_else(|| broken("a child's failure is empty"))?;
+                    let fault = Fault::from_wire(*fault).ok_or_else(|| broken("a child's failure is unknown"))?;
+                    return Err(Trouble::Fault(fault, String::from_utf8_lossy(text).into_owned()));
+                }
+                kind::TRAPPED => {
+                    let number = payload.as_ref().try_into().map(i64::from_le_bytes).unwrap_or(-1);
+                    return Err(Trouble::Last(Last::Trapped(number)));
+                }
+                kind::PANICKED => {
+                    return Err(Trouble::Last(Last::Panicked(String::from_utf8_lossy(&payload).into_owned())));
+                }
+                _ => return Err(broken("a child's message is of no known kind")),
+            }
+        }
+    }
+
+    /// Reads until so many bytes wait in `self.read`.
+    async fn fill(&mut self, count: usize) -> io::Result<()> {
+        while self.read.len() < count {
+            self.read.reserve(READ_BYTES.max(count - self.read.len()));
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next so many bytes of the output, straight to where they stay.
+    async fn output(&mut self, output: &mut Vec<u8>, length: usize, cap: u64) -> Result<(), Trouble> {
+        // Checked before a byte is read or reserved: the parent never holds more than the cap.
+        if (output.len() as u64).saturating_add(length as u64) > cap {
+            return Err(Trouble::Fault(Fault::OutputTooLarge, format!("the output is over its limit of {cap} bytes")));
+        }
+        // A first piece is mostly the only one; more pieces come with many more.
+        let room = if output.is_empty() { output.try_reserve_exact(length) } else { output.try_reserve(length) };
+        if room.is_err() {
+            return Err(Trouble::Broken(io::ErrorKind::OutOfMemory.into()));
+        }
+        let waiting = self.read.split_to(length.min(self.read.len()));
+        output.extend_from_slice(&waiting);
+        let mut missing = length - waiting.len();
+        while missing > 0 {
+            let got = self.stream.read_buf(&mut (&mut *output).limit(missing)).await?;
+            if got == 0 {
+                return Err(Trouble::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            missing -= got;
+        }
+        Ok(())
+    }
+}
+
+/// Waits a moment for a child that has announced its death, so that its own end is on record and not our kill.
+pub async fn last_breath(process: &mut Process) {
+    const MOMENT: Duration = Duration::from_millis(50);
+    if let Ok(stream) = process.channel() {
+        let end = async { while matches!(stream.read(&mut [0; 512]).await, Ok(1..)) {} };
+        // A child that lives on all the same is killed.
+        let _ = tokio::time::timeout(MOMENT, end).await;
+    }
+}
+
+/// What a child's death means for its call.
+pub fn refusal_of_death(last: Option<Last>, status: Option<ExitStatus>, cause: &io::Error) -> Refusal {
+    let crashed = |text: String| Refusal::new(RefusalCode::TaskCrashed, text);
+    match last {
+        Some(Last::Trapped(number)) => {
+            let name = name_of(number);
+            tracing::warn!(syscall = number, name, "seccomp killed a guest's process");
+            let how = status.map_or_else(String::new, |status| format!(", {status}"));
+            return crashed(format!("killed by the seccomp wall{how}: system call {number} ({name}) is not allowed"));
+        }
+        Some(Last::Panicked(text)) => return crashed(format!("the sandbox child panicked: {text}")),
+        None => {}
+    }
+    match status.and_then(|status| status.signal()) {
+        Some(libc::SIGSYS) => {
+            tracing::warn!("seccomp killed a guest's process, system call unknown");
+            crashed("killed by the seccomp wall".into())
+        }
+        Some(libc::SIGXCPU) => Refusal::new(RefusalCode::Deadline, "the service used up its CPU time and was killed"),
+        Some(libc::SIGSEGV) => crashed("the service's process crashed (SIGSEGV)".into()),
+        Some(libc::SIGABRT) => crashed("the service's process aborted (SIGABRT)".into()),
+        // Our own kill comes after a broken rule; nobody else's business kills but the system short of memory.
+        Some(libc::SIGKILL) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+            crashed("the service's process was killed by the system (SIGKILL), perhaps for want of memory".into())
+        }
+        Some(libc::SIGKILL) => crashed(format!("the service's process was killed: {cause}")),
+        Some(signal) => crashed(format!("the service's process died of signal {signal}")),
+        None => crashed(format!("the service's process ended: {cause}")),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn name_of(number: i64) -> &'static str {
+    crate::guest::syscall_name(number).unwrap_or("unnamed")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name_of(_: i64) -> &'static str {
+    "unnamed"
+}
+
+/// When a call must be over, by the parent's clock.
+pub fn kill_time(started: Instant, time: Duration) -> Instant {
+    /// A child that keeps its own deadline has long answered by then.
+    const GRACE: Duration = Duration::from_millis(200);
+    started.checked_add(time.saturating_add(GRACE)).unwrap_or(started)
+}

@@ -1,0 +1,371 @@
+//! [`Sandbox`]: which child serves which call, how many there are, and when they go.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use msm_protocol::{ContentHash, PeerId, Refusal, RefusalCode, limits};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{timeout, timeout_at},
+};
+
+use crate::{
+    call::{Call, Output, Phases},
+    config::{SandboxConfig, SandboxError, WallPolicy},
+    exchange::{self, Last, Reply, Trouble},
+    process::{self, Keeper, Process},
+    walls::Walls,
+    wire,
+};
+
+/// Calls that wait for a child: beyond it a node is busy and better says so. *Judgement.*
+const QUEUE: usize = 32;
+/// A child that has not put up its walls by then never will; 1,000 times what it takes.
+const START: Duration = Duration::from_secs(5);
+/// A deadline that no budget can exceed, whatever a caller says: it is added to clocks.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A pool of walled children that run guests. Cheap to clone; the children die with the last clone.
+///
+/// All calls of one pool belong into one async runtime.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    config: SandboxConfig,
+    keeper: Keeper,
+    /// One permit for each child that runs a call, until it is reaped.
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    idle: Mutex<Idle>,
+    walls: Walls,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// Loaded children, longest unused first.
+    loaded: VecDeque<Loaded>,
+    /// Walled children without a package.
+    spare: Vec<Process>,
+    /// Spare children that are being started.
+    expected: usize,
+    /// Whether a look for children that were idle too long is due.
+    watched: bool,
+}
+
+struct Loaded {
+    key: Key,
+    process: Process,
+    since: Instant,
+}
+
+/// What a child is for.
+type Key = (ContentHash, PeerId);
+
+impl Sandbox {
+    /// Starts the pool and its first child, and waits until that one's walls are up (a few milliseconds).
+    pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let config = SandboxConfig { max_children: config.max_children.max(1), ..config };
+        let most = config.max_children + config.warm + QUEUE;
+        let keeper = Keeper::start(config.program.clone(), config.without, most).map_err(SandboxError::Thread)?;
+        let program = || config.program.clone();
+        let mut first = keeper.child_blocking().map_err(|source| SandboxError::Start { program: program(), source })?;
+        let walls = first
+            .first_message(wire::SMALL_BYTES, START)
+            .map_err(Trouble::Broken)
+            .and_then(|(kind, payload)| exchange::walls_of(kind, &payload));
+        let walls = walls.map_err(|trouble| SandboxError::NotAChild { program: program(), reason: words(&trouble) })?;
+        if let (WallPolicy::Require, Some(missing)) = (config.walls, walls.missing()) {
+            return Err(SandboxError::Walls { missing });
+        }
+        first.is_walled = true;
+        let spare = if config.warm > 0 { vec![first] } else { vec![] };
+        let running = Arc::new(Semaphore::new(config.max_children));
+        let idle = Mutex::new(Idle { spare, ..Idle::default() });
+        let shared = Shared { config, keeper, running, waiting: AtomicUsize::new(0), idle, walls };
+        let sandbox = Self { shared: Arc::new(shared) };
+        sandbox.shared.refill();
+        Ok(sandbox)
+    }
+
+    /// The walls of this machine's children.
+    pub fn walls(&self) -> Walls {
+        self.shared.walls.clone()
+    }
+
+    /// Runs a call. Waits for a child when all are taken; dropping the future kills the call's child.
+    ///
+    /// The budget's time covers the package's load, the input's way in and the output's way out, not the wait for a
+    /// child. Every fault of a guest is a [`Refusal`]; `Busy` when too many calls wait already.
+    pub async fn call(&self, call: Call) -> Result<Output, Refusal> {
+        self.run(call, false).await.map(|(output, _)| output)
+    }
+
+    /// Runs a call in a child of its own, started for it, and tells where the time went.
+    #[doc(hidden)]
+    pub async fn call_cold(&self, call: Call) -> Result<(Output, Phases), Refusal> {
+        self.run(call, true).await
+    }
+
+    async fn run(&self, mut call: Call, cold: bool) -> Result<(Output, Phases), Refusal> {
+        check(&call)?;
+        call.budget.time = call.budget.time.min(TIME_MAX);
+        let permit = self.shared.permit().await?;
+        let key = (call.package.hash, call.client);
+        let mut phases = Phases::default();
+        let taken = if cold { None } else { self.shared.take(&key) };
+        let (process, load) = match taken {
+            Some(taken) => taken,
+            None => {
+                let child = self.shared.keeper.child().await;
+                let child = child.map_err(|error| crashed(format!("cannot start a sandbox child: {error}")))?;
+                phases.spawn = child.spawn;
+                (child, true)
+            }
+        };
+        let mut running = Running { process: Some(process), permit: Some(permit), shared: self.shared.clone() };
+        let Some(process) = running.process.as_mut() else { return Err(crashed("no child")) };
+
+        if !process.is_walled {
+            let asked = Instant::now();
+            let walls = timeout(START, exchange::hello(process)).await;
+            phases.walls = asked.elapsed();
+            let walls = match walls {
+                Ok(Ok(walls)) => walls,
+                Ok(Err(trouble)) => {
+                    return Err(crashed(format!("a sandbox child failed at its start: {}", words(&trouble))));
+                }
+                Err(_) => return Err(crashed(format!("a sandbox child was not ready after {} s", START.as_secs()))),
+            };
+            process.is_walled = true;
+            if let (WallPolicy::Require, Some(missing)) = (self.shared.config.walls, walls.missing()) {
+                return Err(Refusal::new(
+                    RefusalCode::Denied,
+                    format!("the sandbox lacks a mandatory wall: {missing}"),
+                ));
+            }
+        }
+
+        let cpu = process.cpu();
+        process.allow(process::limits::memory(&call.budget, call.input.len() as u64), call.budget.time);
+        let started = Instant::now();
+        let kill_at = exchange::kill_time(started, call.budget.time);
+        let exchanged = timeout_at(kill_at.into(), exchange::exchange(process, &call, load)).await;
+        let wall = started.elapsed();
+        let cpu = process.cpu().saturating_sub(cpu);
+
+        match exchanged {
+            Ok(Ok(Reply { bytes, log, load })) => {
+                phases.first_result = wall;
+                phases.load = load;
+                running.park(key);
+                Ok((Output { bytes, log, cpu, wall }, phases))
+            }
+            Ok(Err(Trouble::Fault(fault, text))) => {
+                if fault.spares_child() {
+                    running.park(key);
+                }
+                Err(Refusal::new(fault.code(), text))
+            }
+            Ok(Err(Trouble::Last(last))) => {
+                exchange::last_breath(process).await;
+                Err(running.autopsy(Some(last), &io::ErrorKind::UnexpectedEof.into()).await)
+            }
+            Ok(Err(Trouble::Broken(error))) => Err(running.autopsy(None, &error).await),
+            Err(_) => {
+                let text =
+                    format!("the service ran past its deadline of {} ms and was killed", call.budget.time.as_millis());
+                Err(Refusal::new(RefusalCode::Deadline, text))
+            }
+        }
+    }
+}
+
+/// Refuses what would break the child's message limits.
+fn check(call: &Call) -> Result<(), Refusal> {
+    let source = call.package.source.len();
+    let params = call.params.len();
+    if source > limits::JS_BYTES {
+        let text = format!("a JavaScript source of {source} bytes, the limit is {}", limits::JS_BYTES);
+        return Err(Refusal::new(RefusalCode::BadPackage, text));
+    }
+    if params > limits::PARAMS_BYTES {
+        let text = format!("parameters of {params} bytes, the limit is {}", limits::PARAMS_BYTES);
+        return Err(Refusal::new(RefusalCode::BadInput, text));
+    }
+    let json = serde_json::from_str::<serde::de::IgnoredAny>(&call.params);
+    if json.is_err() || !call.params.trim_start().starts_with('{') {
+        return Err(Refusal::new(RefusalCode::BadInput, "the parameters are not a JSON object"));
+    }
+    Ok(())
+}
+
+fn crashed(text: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalCode::TaskCrashed, text)
+}
+
+fn words(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Fault(_, text) | Trouble::Last(Last::Panicked(text)) => text.clone(),
+        Trouble::Last(Last::Trapped(number)) => format!("it made the forbidden system call {number}"),
+        Trouble::Broken(error) => error.to_string(),
+    }
+}
+
+/// A child that runs a call. Dropped half-way, its child dies.
+struct Running {
+    process: Option<Process>,
+    permit: Option<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+}
+
+impl Running {
+    /// Keeps the child for the next call of its key.
+    fn park(mut self, key: Key) {
+        if let Some(process) = self.process.take() {
+            self.shared.park(Loaded { key, process, since: Instant::now() });
+        }
+    }
+
+    /// Finds out how the child died, after making sure that it does.
+    async fn autopsy(mut self, last: Option<Last>, cause: &io::Error) -> Refusal {
+        let status = match self.process.take() {
+            Some(process) => process.bury(self.permit.take()).await,
+            None => None,
+        };
+        exchange::refusal_of_death(last, status, cause)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.retire(self.permit.take());
+        }
+        // Not before the call is over: starting a child would take a core from it.
+        self.shared.refill();
+    }
+}
+
+impl Shared {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
+        // Nothing under this lock can leave the lists half-changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the right to run a child.
+    async fn permit(self: &Arc<Self>) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Ok(permit) = self.running.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= QUEUE {
+            return Err(Refusal::new(RefusalCode::Busy, format!("{QUEUE} calls wait for the sandbox already")));
+        }
+        let permit = self.running.clone().acquire_owned().await;
+        permit.map_err(|_| crashed("the sandbox is shutting down"))
+    }
+
+    /// A child for the key, and whether its package must still be loaded. None: a new one must be started.
+    fn take(self: &Arc<Self>, key: &Key) -> Option<(Process, bool)> {
+        let mut idle = self.idle();
+        // One may have died since, of the system's want of memory: a call should not learn that the hard way.
+        idle.loaded.retain_mut(|loaded| loaded.process.is_alive());
+        idle.spare.retain_mut(Process::is_alive);
+        // The newest: its memory is warmest, and the older ones may age and go.
+        if let Some(at) = idle.loaded.iter().rposition(|loaded| loaded.key == *key) {
+            return idle.loaded.remove(at).map(|loaded| (loaded.process, false));
+        }
+        let spare = idle.spare.pop().map(|process| (process, true));
+        let evicted = self.evict(&mut idle, false);
+        drop(idle);
+        drop(evicted);
+        spare
+    }
+
+    fn park(self: &Arc<Self>, loaded: Loaded) {
+        let mut idle = self.idle();
+        idle.loaded.push_back(loaded);
+        let evicted = self.evict(&mut idle, true);
+        if !std::mem::replace(&mut idle.watched, true) {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
+        drop(idle);
+        drop(evicted);
+    }
+
+    /// Takes out the longest unused children until running and idle ones are within the bound.
+    fn evict(&self, idle: &mut Idle, parking: bool) -> Vec<Loaded> {
+        // Every running child holds a permit; the one being parked holds its own until it is parked.
+        let running = self.config.max_children.saturating_sub(self.running.available_permits());
+        let most = self.config.max_children.saturating_sub(running.saturating_sub(usize::from(parking)));
+        let over = idle.loaded.len().saturating_sub(most);
+        idle.loaded.drain(..over).collect()
+    }
+
+    /// Has the keeper start spare children up to the number wished for.
+    fn refill(self: &Arc<Self>) {
+        let mut idle = self.idle();
+        while idle.spare.len() + idle.expected < self.config.warm {
+            let shared = Arc::downgrade(self);
+            let asked = self.keeper.errand(move |bear| {
+                let child = bear();
+                let Some(shared) = shared.upgrade() else { return };
+                let mut idle = shared.idle();
+                idle.expected -= 1;
+                match child {
+                    Ok(child) => idle.spare.push(child),
+                    Err(error) => tracing::warn!(%error, "cannot start a spare sandbox child"),
+                }
+            });
+            if !asked {
+                break;
+            }
+            idle.expected += 1;
+        }
+    }
+}
+
+/// Retires children that were idle too long, and goes when none is left.
+async fn watch(shared: Weak<Shared>) {
+    loop {
+        let due = {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut idle = shared.idle();
+            let now = Instant::now();
+            let over = idle.loaded.partition_point(|loaded| now.duration_since(loaded.since) >= shared.config.idle);
+            let expired: Vec<_> = idle.loaded.drain(..over).collect();
+            let oldest = idle.loaded.front().map(|loaded| loaded.since);
+            idle.watched = oldest.is_some();
+            drop(idle);
+            drop(expired);
+            oldest.map(|since| since + shared.config.idle)
+        };
+        match due {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => return,
+        }
+    }
+}

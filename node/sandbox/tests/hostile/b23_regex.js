@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { return /^(a+)+$/.test("a".repeat(32) + "b"); }

@@ -1,0 +1,2 @@
+// expect: deadline out-of-memory
+export function run() { return new Array(4e9).reverse().length; }

@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { return JSON.parse("[".repeat(100000) + "]".repeat(100000)); }

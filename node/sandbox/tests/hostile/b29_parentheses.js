@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { return eval("(".repeat(100000) + "1" + ")".repeat(100000)); }

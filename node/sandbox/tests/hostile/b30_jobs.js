@@ -1,0 +1,2 @@
+// expect: deadline out-of-memory
+export function run() { const f = () => { Promise.resolve().then(f); Promise.resolve().then(f); }; f(); return new Promise(() => {}); }

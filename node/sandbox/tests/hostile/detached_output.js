@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run(input) { structuredClone; input.buffer.transfer(); return input; }

@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { const e = new Error("x"); Object.defineProperty(e, "message", { get() { for (;;) {} } }); throw e; }

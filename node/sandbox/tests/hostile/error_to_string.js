@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { throw { toString() { for (;;) {} } }; }

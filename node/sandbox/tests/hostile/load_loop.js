@@ -1,0 +1,3 @@
+// expect: soft-deadline
+for (;;) {}
+export function run() { return 1; }

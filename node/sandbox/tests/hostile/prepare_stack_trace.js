@@ -1,0 +1,3 @@
+// expect: deadline
+Error.prepareStackTrace = () => { for (;;) {} };
+export function run() { null.x; }

@@ -1,0 +1,2 @@
+// expect: deadline out-of-memory
+export async function run() { for (;;) { Promise.reject(new Error("x")); await null; } }

@@ -1,0 +1,115 @@
+//! The shipped image-blur service: its own golden tests, whole and in parts, and an independent definition of the blur.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use image::RgbaImage;
+use msm_sandbox::{Op, Package, Work};
+use serde::Deserialize;
+
+use crate::rig::{Rig, in_parts, package};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../services/image-blur")
+}
+
+fn blur(radius: u32) -> Arc<Package> {
+    package(fs::read(folder().join("src/main.js")).unwrap(), Work::ImageRows { halo: radius }, true)
+}
+
+/// One of the service's test files.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    input: String,
+    params: Params,
+    expect: String,
+    /// `image:N`: no channel of any pixel differs by more than N.
+    compare: String,
+    chunks: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    radius: u32,
+}
+
+fn cases() -> Vec<(String, Case)> {
+    let files = fs::read_dir(folder().join("tests")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files
+        .map(|path| (path.display().to_string(), toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap()))
+        .collect()
+}
+
+fn pixels(bytes: &[u8]) -> RgbaImage {
+    image::load_from_memory(bytes).unwrap().into_rgba8()
+}
+
+/// The largest difference of any channel.
+fn distance(a: &RgbaImage, b: &RgbaImage) -> u8 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn the_golden_pictures_come_out_whole_and_in_any_number_of_parts() {
+    let rig = Rig::new();
+    let cases = cases();
+    assert!(cases.len() >= 4);
+    for (name, case) in cases {
+        let file = |name: &str| Bytes::from(fs::read(folder().join("tests").join(name)).unwrap());
+        let (input, expected) = (file(&case.input), pixels(&file(&case.expect)));
+        let tolerance: u8 = case.compare.strip_prefix("image:").unwrap().parse().unwrap();
+        let package = blur(case.params.radius);
+        let params = format!("{{\"radius\":{}}}", case.params.radius);
+        let whole = rig.run(&package, Op::Whole, &params, input.clone()).await.unwrap().bytes;
+        let difference = distance(&pixels(&whole), &expected);
+        assert!(difference <= tolerance, "{name}: differs by {difference}");
+        for want in case.chunks {
+            let (merged, count) = in_parts(&rig, &package, want, &params, input.clone()).await.unwrap();
+            assert_eq!(count, want as usize);
+            assert!(merged == whole, "{name} in {want} parts differs from the whole");
+        }
+    }
+}
+
+/// The definition, slow and plain: mean over 2r + 1 pixels of the row, rounded, then of the column, rounded.
+fn definition(input: &RgbaImage, radius: u32) -> RgbaImage {
+    let (width, height) = input.dimensions();
+    let pass = |from: &RgbaImage, along: fn(i64, i64, i64) -> (i64, i64)| {
+        RgbaImage::from_fn(width, height, |x, y| {
+            let mut sums = [0u32; 4];
+            for d in -i64::from(radius)..=i64::from(radius) {
+                let (x, y) = along(x.into(), y.into(), d);
+                let at = |n: i64, size: u32| n.clamp(0, i64::from(size) - 1) as u32;
+                let pixel = from.get_pixel(at(x, width), at(y, height));
+                sums.iter_mut().zip(pixel.0).for_each(|(sum, channel)| *sum += u32::from(channel));
+            }
+            let n = f64::from(2 * radius + 1);
+            image::Rgba(sums.map(|sum| (f64::from(sum) / n).round() as u8))
+        })
+    };
+    let rows = pass(input, |x, y, d| (x + d, y));
+    pass(&rows, |x, y, d| (x, y + d))
+}
+
+#[tokio::test]
+async fn the_service_does_what_its_definition_says() {
+    let rig = Rig::new();
+    for (width, height) in [(1, 1), (1, 9), (9, 1), (2, 3), (37, 23)] {
+        let input = RgbaImage::from_fn(width, height, |x, y| {
+            let mix = (x * 7919 + y * 104_729).wrapping_mul(2_654_435_761);
+            image::Rgba([(mix >> 24) as u8, if x > y { 255 } else { 0 }, (mix >> 8) as u8, 255])
+        });
+        let mut png = std::io::Cursor::new(Vec::new());
+        input.write_to(&mut png, image::ImageFormat::Png).unwrap();
+        let png = Bytes::from(png.into_inner());
+        for radius in [1, 2, 3, 8, 50] {
+            let params = format!("{{\"radius\":{radius}}}");
+            let output = rig.run(&blur(radius), Op::Whole, &params, png.clone()).await.unwrap().bytes;
+            assert!(pixels(&output) == definition(&input, radius), "{width}x{height}, radius {radius}");
+        }
+    }
+}

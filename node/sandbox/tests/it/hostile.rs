@@ -1,0 +1,189 @@
+//! Hostile guests: each ends with the verdict in its first line, in time, and the next honest guest works.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use msm_protocol::RefusalCode;
+use msm_sandbox::{Op, Work};
+
+use crate::rig::{Rig, package};
+
+const DEADLINE: Duration = Duration::from_millis(300);
+/// The promise: whatever a guest does, its call is over by then. SIGKILL comes 200 ms after the deadline.
+const OVER_BY: Duration = Duration::from_millis(550);
+
+fn guests() -> Vec<(String, String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let mut guests: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let source = fs::read_to_string(&path).unwrap();
+            let verdict = source.lines().next().and_then(|line| line.strip_prefix("// expect: ")).unwrap().to_owned();
+            (path.file_stem().unwrap().to_string_lossy().into_owned(), verdict, source)
+        })
+        .collect();
+    guests.sort();
+    assert!(guests.len() > 20);
+    guests
+}
+
+/// Whether an outcome is one of the verdicts. `soft-deadline` means that the guest was stopped by its own child, and
+/// not by the parent's SIGKILL.
+fn matches(verdicts: &str, outcome: &str) -> bool {
+    verdicts.split(' ').any(|verdict| match verdict {
+        "soft-deadline" => outcome.starts_with("deadline: ") && !outcome.contains("killed"),
+        code => outcome.starts_with(code),
+    })
+}
+
+/// Runs a hostile source, and shows that an honest one works after it; or says what went wrong.
+async fn ends_as(rig: &mut Rig, verdicts: &str, source: &str) -> Result<(), String> {
+    let generous = rig.budget;
+    // A busy machine may be late once; a guest that can make its call late does so every time.
+    let mut result = Ok(());
+    for _ in 0..3 {
+        rig.budget.time = DEADLINE;
+        rig.budget.output = 16 << 20;
+        let started = Instant::now();
+        let outcome = match rig.text(source).await {
+            Ok(output) => format!("output of {} bytes", output.len()),
+            Err(refusal) => format!("{}: {}", refusal.code, refusal.reason),
+        };
+        let took = started.elapsed();
+        rig.budget = generous;
+        rig.works().await;
+        result = Ok(());
+        if took <= OVER_BY && matches(verdicts, &outcome) {
+            break;
+        }
+        result = Err(format!("expected {verdicts}, got {outcome} in {took:?}"));
+    }
+    result
+}
+
+#[tokio::test]
+async fn b21_to_b31_hostile_guests_end_in_time_with_a_refusal() {
+    let mut rig = Rig::new();
+    let mut wrong = Vec::new();
+    for (name, verdicts, source) in guests() {
+        if let Err(why) = ends_as(&mut rig, &verdicts, &source).await {
+            wrong.push(format!("{name}: {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn b28_every_memory_limit_holds() {
+    let mut rig = Rig::new();
+    let source = "export function run() { const a = []; for (;;) a.push({ x: 1 }); }";
+    let eats = package(source, Work::Whole, false);
+    // 58 limits from 256 KiB to 64 MiB, evenly in the exponent.
+    for step in 0..58 {
+        rig.budget.memory = (f64::from(256 << 10) * 256f64.powf(f64::from(step) / 57.0)) as u64;
+        let refusal = rig.run(&eats, Op::Whole, "{}", "").await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OutOfMemory, "{} bytes: {refusal}", rig.budget.memory);
+    }
+    // Just over the limit in one piece, far below any limit of the kernel's.
+    for memory in [256u64 << 10, 1 << 20, 16 << 20] {
+        rig.budget.memory = memory;
+        let refusal = rig.body(&format!("return '' + new Uint8Array({})[5]", memory + 1)).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OutOfMemory, "{memory} bytes: {refusal}");
+    }
+    // Honest guests get what they were promised: three quarters of the limit in one piece.
+    for memory in [1u64 << 20, 16 << 20, 256 << 20] {
+        rig.budget.memory = memory;
+        rig.body(&format!("return '' + new Uint8Array({}).fill(1)[5]", memory / 4 * 3)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn b31_a_gigabyte_of_output_stops_at_its_cap() {
+    let mut rig = Rig::new();
+    rig.budget.output = 8 << 20;
+    let source =
+        "export function* split() { const part = new Uint8Array(1 << 20); for (let i = 0; i < 1000; i++) yield part; }";
+    let before = resident();
+    let op = Op::Split { want: 4, target_bytes: 1 << 20 };
+    let refusal = rig.run(&package(source, Work::Service, false), op, "{}", "").await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::OutputTooLarge, "{refusal}");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < (8 << 20) * 3, "the parent grew by {grown} bytes for an output of at most {}", 8 << 20);
+    rig.works().await;
+}
+
+#[tokio::test]
+async fn b31_a_gigabyte_of_log_is_cut() {
+    let rig = Rig::new();
+    let source = "export function run() { const line = 'x'.repeat(1e6); for (let i = 0; i < 1000; i++) console.log(line); return 'ok'; }";
+    let before = resident();
+    let output = rig.run(&package(source, Work::Whole, false), Op::Whole, "{}", "").await.unwrap();
+    assert!(output.log.len() <= 64 << 10 && output.log.ends_with("log cut\n"), "{} bytes", output.log.len());
+    assert!(resident().saturating_sub(before) < 8 << 20);
+    let many = "export function run() { for (let i = 0; i < 1e5; i++) console.log('line', i); return 'ok'; }";
+    let output = rig.run(&package(many, Work::Whole, false), Op::Whole, "{}", "").await.unwrap();
+    assert!(output.log.len() <= 64 << 10 && output.log.starts_with("line 0\nline 1\n"));
+}
+
+/// A child that an attacker has taken over can say what it likes on its channel.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_child_that_lies_costs_its_own_call_only() {
+    let mut rig = Rig::new();
+    let table = [
+        ("flood", "output-too-large"),
+        ("flood-log", "task-crashed"),
+        ("flood-nothing", "deadline"),
+        ("babble", "task-crashed"),
+        ("spin", "deadline"),
+        ("segfault", "task-crashed"),
+        ("abort", "task-crashed"),
+        ("panic", "task-crashed"),
+    ];
+    for (name, verdict) in table {
+        let before = resident();
+        ends_as(&mut rig, verdict, &format!("//probe {name}")).await.unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert!(resident().saturating_sub(before) < 32 << 20, "{name}");
+    }
+    let refusal = rig.text("//probe panic").await.unwrap_err();
+    assert!(refusal.reason.contains("a panic of the host's code"), "{refusal}");
+    let refusal = rig.text("//probe segfault").await.unwrap_err();
+    assert!(refusal.reason.contains("SIGSEGV"), "{refusal}");
+}
+
+#[tokio::test]
+async fn hostile_inputs_of_built_in_work_are_refused() {
+    let mut rig = Rig::new();
+    rig.budget.time = DEADLINE;
+    let run = "export function run(input) { return input; }";
+    let split = Op::Split { want: 4, target_bytes: 1 << 20 };
+    let part = Op::Part { index: 0, count: 1 };
+    let rows = Work::ImageRows { halo: 1 };
+    let table: [(Work, Op, &[u8], RefusalCode); 9] = [
+        (rows, split, b"GIF89a", RefusalCode::BadInput),
+        (rows, split, b"", RefusalCode::BadInput),
+        (rows, Op::Whole, b"\x89PNG\r\n\x1a\n", RefusalCode::BadInput),
+        (rows, part, &[0; 16], RefusalCode::BadInput),
+        (rows, part, &[255; 20], RefusalCode::BadInput),
+        (rows, Op::Merge, &[255; 20], RefusalCode::BadInput),
+        (Work::JsonArray, split, b"{\"a\": 1}", RefusalCode::BadInput),
+        (Work::JsonArray, Op::Merge, b"\x03\0\0\0[1,", RefusalCode::BadInput),
+        (Work::Whole, Op::Merge, b"", RefusalCode::BadInput),
+    ];
+    for (work, op, input, code) in table {
+        let result = rig.run(&package(run, work, false), op, "{}", Bytes::copy_from_slice(input)).await;
+        assert_eq!(result.unwrap_err().code, code, "{work:?} {op:?} {input:?}");
+    }
+    rig.works().await;
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let Ok(text) = fs::read_to_string("/proc/self/statm") else { return 0 };
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}

@@ -99,6 +99,7 @@ pub struct Invoke {
     /// Smallest EQS.
     pub eqs_min: Option<f64>,
     /// Smallest network class; `Some(None)` is the paper's N.A.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub network: Option<Option<Network>>,
     /// A position source is needed.
     pub require_gps: bool,
@@ -110,6 +111,11 @@ pub struct Invoke {
     pub plan: bool,
     /// Give up after this long, milliseconds.
     pub deadline_ms: Option<u64>,
+}
+
+/// Reads a field that is there, null or not, as `Some`: JSON's null alone could not be told from a missing field.
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Option<Network>>, D::Error> {
+    Option::<Network>::deserialize(d).map(Some)
 }
 
 /// A command and its bulk input.
@@ -353,21 +359,80 @@ pub struct MarketRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    PeerJoined { peer_id: PeerId, name: String },
-    PeerLeft { peer_id: PeerId, name: String, reason: String },
-    MarketUpdated { alias: String, version: u64 },
-    JobStarted { job_id: JobId, service: String, tasks: u32 },
-    DeviceJoined { job_id: JobId, peer_id: PeerId, name: String, local: bool },
-    DeviceLost { job_id: JobId, peer_id: PeerId, name: String, reason: String, tasks_back: u32 },
+    PeerJoined {
+        peer_id: PeerId,
+        name: String,
+    },
+    PeerLeft {
+        peer_id: PeerId,
+        name: String,
+        reason: String,
+    },
+    MarketUpdated {
+        alias: String,
+        version: u64,
+    },
+    JobStarted {
+        job_id: JobId,
+        service: String,
+        tasks: u32,
+    },
+    DeviceJoined {
+        job_id: JobId,
+        peer_id: PeerId,
+        name: String,
+        local: bool,
+    },
+    DeviceLost {
+        job_id: JobId,
+        peer_id: PeerId,
+        name: String,
+        reason: String,
+        tasks_back: u32,
+    },
     /// An offer was not taken.
-    DeviceRefused { job_id: JobId, peer_id: PeerId, name: String, code: String, reason: String },
-    TaskStarted { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32 },
-    TaskDone { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32, done: u32, tasks: u32 },
-    TaskFailed { job_id: JobId, peer_id: PeerId, task: u32, attempt: u32, code: String, reason: String },
-    JobDone { job_id: JobId, wall_ms: f64 },
-    JobFailed { job_id: JobId, error: String },
+    DeviceRefused {
+        job_id: JobId,
+        peer_id: PeerId,
+        name: String,
+        code: String,
+        reason: String,
+    },
+    TaskStarted {
+        job_id: JobId,
+        peer_id: PeerId,
+        task: u32,
+        attempt: u32,
+    },
+    TaskDone {
+        job_id: JobId,
+        peer_id: PeerId,
+        task: u32,
+        attempt: u32,
+        done: u32,
+        tasks: u32,
+    },
+    TaskFailed {
+        job_id: JobId,
+        peer_id: PeerId,
+        task: u32,
+        attempt: u32,
+        code: String,
+        reason: String,
+    },
+    JobDone {
+        job_id: JobId,
+        wall_ms: f64,
+    },
+    JobFailed {
+        job_id: JobId,
+        error: String,
+    },
     /// A phase of the job begins; for spinners.
-    Phase { job_id: JobId, name: String },
+    Phase {
+        job_id: JobId,
+        name: String,
+    },
 }
 
 /// Why a command failed: the text form of each is the `code` of `msm.error/1`.

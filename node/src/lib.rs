@@ -1,5 +1,24 @@
 //! An MSM node and its command line. Read in this order:
 //!
 //! 1. [`command`]: everything a node can be asked, and what it answers.
+//! 2. [`home`], [`keys`], [`config`]: the files of a node, its secrets, its owner's settings.
+//! 3. [`store`], [`floors`]: content by hash (a cache), trusted versions (never lost).
+//! 4. [`monitor`], [`speed`], [`doctor`]: what the device has to lend, how quick it is, what is wrong with it.
+//! 5. [`net`]: the libp2p swarm, behind two bounded queues. [`node`]: a running node, from trust to results.
+//! 6. [`control`]: the door for other processes. [`cli`], [`repl`]: the doors for people. [`demo`]: all of it at once.
 
+pub mod cli;
 pub mod command;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod doctor;
+pub mod floors;
+pub mod home;
+pub mod keys;
+pub mod monitor;
+pub mod net;
+pub mod node;
+pub mod repl;
+pub mod speed;
+pub mod store;

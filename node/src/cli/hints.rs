@@ -1,0 +1,154 @@
+//! Every line that follows `try:`, so that a test can run each through the parser.
+//!
+//! Texts shown as hints are made here and nowhere else; a test below reads the sources for others.
+
+use super::words::quote;
+
+macro_rules! hints {
+    ($($(#[$doc:meta])* $name:ident ( $($arg:ident),* ) = $format:literal, [$($sample:literal),*];)*) => {
+        $($(#[$doc])* pub fn $name($($arg: &str),*) -> String {
+            $(let $arg = quote($arg);)*
+            format!($format)
+        })*
+
+        /// One line of each kind, for the test that parses them.
+        #[cfg(test)]
+        fn samples() -> Vec<String> {
+            vec![$($name($($sample),*)),*]
+        }
+    };
+}
+
+hints! {
+    /// Run a node.
+    node() = "msm node", [];
+    /// What the node is.
+    status() = "msm status", [];
+    /// What is wrong with this machine.
+    doctor() = "msm doctor", [];
+    /// Who is near.
+    peers() = "msm peers", [];
+    /// Jobs of the running node.
+    jobs() = "msm jobs", [];
+    /// One job.
+    job(id) = "msm jobs show {id}", ["7f3a"];
+    /// Everything there is.
+    search_all() = "msm search", [];
+    /// Services with a word.
+    search(word) = "msm search {word}", ["blur"];
+    /// What a service takes.
+    show(service) = "msm show {service}", ["home/image-blur@1.2"];
+    /// Trust a market; `target` is a share line.
+    market_add(target) = "msm market add {target} --yes", ["msm:market:7qk3m2xd"];
+    /// Trust a market of which only the kind of line is known.
+    market_add_any() = "msm market add msm:market:FINGERPRINT", [];
+    /// Trusted markets.
+    market_list() = "msm market list", [];
+    /// Ask for newer indexes.
+    market_refresh() = "msm market refresh", [];
+    /// The line to give to friends.
+    market_share() = "msm market share", [];
+    /// Make a market.
+    market_init(folder) = "msm market init {folder} --name 'My Market'", ["./market"];
+    /// Publish into one of several markets.
+    market_publish(service, folder) = "msm market publish {service} --market {folder}", ["image-blur.sep", "my market"];
+    /// Look at a package or service folder.
+    service_check(folder) = "msm service check {folder}", ["services/image-blur"];
+    /// Keys of this home.
+    key_list() = "msm key list", [];
+    /// Make a key.
+    key_new(name) = "msm key new {name}", ["home"];
+    /// Help of a command; `path` is its words.
+    help() = "msm help", [];
+    /// Help on exit codes.
+    help_exit_codes() = "msm help exit-codes", [];
+    /// Say where the output goes.
+    invoke_to_file(service) = "msm invoke {service} -o out.bin", ["image-blur"];
+    /// Run a service whose name was meant.
+    invoke(service) = "msm invoke {service}", ["image-blur"];
+    /// Run it on this device alone.
+    invoke_local(service) = "msm invoke {service} --local", ["image-blur"];
+    /// See who would be used and why not.
+    invoke_plan(service) = "msm invoke {service} --plan", ["image-blur"];
+    /// Use another home folder.
+    node_with_home(folder) = "msm node --home {folder}", ["/tmp/other home"];
+    /// Watch a demonstration.
+    demo() = "msm demo", [];
+}
+
+/// Help of the command with these words.
+pub fn help_for(words: &[&str]) -> String {
+    let words = words.iter().map(|word| quote(word) + " ").collect::<String>();
+    format!("msm {words}--help")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::cli::{self, words};
+
+    fn parses(line: &str) -> Result<(), String> {
+        let words = words::split(line).map_err(|e| e.to_string())?;
+        if words.first().map(String::as_str) != Some("msm") {
+            return Err("does not begin with msm".to_owned());
+        }
+        match cli::command().try_get_matches_from(&words) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn every_try_line_parses() {
+        for line in samples().into_iter().chain([help_for(&["market", "add"])]) {
+            parses(&line).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+    }
+
+    #[test]
+    fn odd_words_stay_one_word() {
+        for odd in ["a b", "it's", "--yes", "$(id)", "\u{1b}[31m"] {
+            let line = show(odd);
+            assert_eq!(words::split(&line).unwrap(), ["msm", "show", odd]);
+        }
+    }
+
+    /// Lines that other sources write by hand must parse too: every text there that begins with `msm` and a verb.
+    #[test]
+    fn try_lines_elsewhere_in_the_sources_parse() {
+        let verbs: Vec<String> = cli::command().get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let (mut files, mut lines) = (0, 0);
+        visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
+            files += 1;
+            for (at, _) in text.match_indices("\"msm ") {
+                let literal = text[at + 1..].split('"').next().unwrap_or_default();
+                let verb = literal.split(' ').nth(1).unwrap_or_default();
+                if !verb.starts_with('-') && !verbs.iter().any(|known| known == verb) {
+                    continue;
+                }
+                lines += 1;
+                // What is filled in at run time stands for a word.
+                let mut line = literal.to_owned();
+                while let (Some(open), Some(close)) = (line.find('{'), line.find('}')) {
+                    line.replace_range(open..=close, "x7");
+                }
+                parses(&line).unwrap_or_else(|why| panic!("{}: {line}: {why}", path.display()));
+            }
+        });
+        assert!(files > 20 && lines > 0, "{files} files with {lines} lines were read");
+    }
+
+    fn visit(folder: &Path, each: &mut impl FnMut(&Path, &str)) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, each);
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("cli/hints.rs") {
+                each(&path, &fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! Replies as people see them: tables, and a few lines where a table says less.
+
+use std::{fmt::Write, time::Duration};
+
+use msm_protocol::{
+    device::Network,
+    manifest::{Param, Value},
+};
+
+use super::{
+    progress::NAME_CHARS,
+    table::{
+        Align::{Left, Right},
+        columns,
+    },
+    text::{bytes, clean, count, milliseconds, seconds, yes_no},
+};
+use crate::{
+    cli::hints,
+    command::{JobReport, JobState, MarketRow, PeerRow, Plan, Reply, ServiceDetail, ServiceRow, Status},
+};
+
+/// Characters of a line of free text.
+const TEXT_CHARS: usize = 512;
+
+/// The reply as text that ends with a line end. `now` is Unix seconds.
+pub fn text(reply: &Reply, now: u64) -> String {
+    match reply {
+        Reply::Status(it) => status(it, now),
+        Reply::Peers { peers: rows } => peers(rows),
+        Reply::Jobs { jobs: rows } => jobs(rows),
+        Reply::Job(it) => job(it, None),
+        Reply::Plan(it) => plan(it),
+        Reply::Services { services: rows } => services(rows),
+        Reply::Service(it) => service(it),
+        Reply::Market(it) => market(it, now),
+        Reply::Markets { markets: rows } => markets(rows, now),
+        Reply::Connected { peer_id } => format!("connected to {peer_id}\n"),
+    }
+}
+
+/// `label   text`, one a line, with the labels in one column.
+fn lines<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    columns([("", Left), ("", Left)], rows.into_iter().map(|(label, text)| [label.to_owned(), text]))
+}
+
+fn try_line(line: String) -> String {
+    format!("try: {line}\n")
+}
+
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::Off => "off",
+        Network::Low => "low",
+        Network::High => "high",
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.filter(|value| value.is_finite()).map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"))
+}
+
+fn round_trip(rtt_ms: Option<f64>) -> String {
+    rtt_ms.map_or_else(|| "-".to_owned(), milliseconds)
+}
+
+fn status(it: &Status, now: u64) -> String {
+    let lending = if it.lending { "yes" } else { "no" };
+    let mut rows = vec![
+        ("device", format!("{}, up {}", clean(&it.name, NAME_CHARS), seconds(Duration::from_secs(it.uptime_s)))),
+        ("peer id", it.peer_id.to_string()),
+        ("lending", format!("{lending}: {}", clean(&it.lending_detail, TEXT_CHARS))),
+        ("peers", it.peers.to_string()),
+        (
+            "this",
+            format!(
+                "battery {:.0} %   network {}   gps {}   EQS {:.0}   tasks of others {}",
+                it.battery * 100.0,
+                network(it.network),
+                yes_no(Some(it.gps)),
+                it.eqs,
+                it.running_tasks
+            ),
+        ),
+    ];
+    rows.extend(it.markets.iter().map(|row| ("market", market_line(row, now))));
+    rows.extend(it.addresses.iter().map(|address| ("address", clean(address, TEXT_CHARS))));
+    rows.extend([("home", clean(&it.home, TEXT_CHARS)), ("version", clean(&it.version, NAME_CHARS))]);
+    let mut text = lines(rows);
+    if it.markets.is_empty() {
+        text.push_str(&try_line(hints::market_add_any()));
+    }
+    text
+}
+
+fn peers(rows: &[PeerRow]) -> String {
+    if rows.is_empty() {
+        return format!("no peers\n{}", try_line(hints::doctor()));
+    }
+    columns(
+        [
+            ("PEER", Left),
+            ("EQS", Right),
+            ("RTT", Right),
+            ("NETWORK", Left),
+            ("GPS", Left),
+            ("LENDS", Left),
+            ("FOUND BY", Left),
+            ("PEER ID", Left),
+        ],
+        rows.iter().map(|row| {
+            let name = if row.name.is_empty() { "-".to_owned() } else { clean(&row.name, NAME_CHARS) };
+            [
+                name,
+                number(row.eqs),
+                round_trip(row.rtt_ms),
+                row.network.map_or("-", network).to_owned(),
+                yes_no(row.gps).to_owned(),
+                yes_no(row.availability).to_owned(),
+                clean(&row.found_by, NAME_CHARS),
+                row.peer_id.to_string(),
+            ]
+        }),
+    )
+}
+
+fn state(state: JobState) -> &'static str {
+    match state {
+        JobState::Running => "running",
+        JobState::Done => "done",
+        JobState::Partial => "partial",
+        JobState::Failed => "failed",
+    }
+}
+
+fn jobs(rows: &[JobReport]) -> String {
+    if rows.is_empty() {
+        return "no jobs since this node started\n".to_owned();
+    }
+    columns(
+        [
+            ("JOB", Left),
+            ("SERVICE", Left),
+            ("STATE", Left),
+            ("TASKS", Right),
+            ("AGAIN", Right),
+            ("DEVICES", Right),
+            ("TIME", Right),
+        ],
+        rows.iter().map(|row| {
+            [
+                row.job_id.short(),
+                clean(&row.service, TEXT_CHARS),
+                state(row.state).to_owned(),
+                format!("{}/{}", row.tasks_done, row.tasks),
+                row.tasks_rerun.to_string(),
+                row.devices.len().to_string(),
+                milliseconds(row.wall_ms),
+            ]
+        }),
+    )
+}
+
+/// One job; `output` names where its output was written.
+pub fn job(it: &JobReport, output: Option<&str>) -> String {
+    let mut text = format!(
+        "job {}  {}  {}  {}, {} run again  {}\n",
+        it.job_id.short(),
+        clean(&it.service, TEXT_CHARS),
+        state(it.state),
+        count(u64::from(it.tasks_done), "task"),
+        it.tasks_rerun,
+        milliseconds(it.wall_ms)
+    );
+    if !it.devices.is_empty() {
+        text.push_str(&columns(
+            [("DEVICE", Left), ("TASKS", Right), ("NOTE", Left)],
+            it.devices.iter().map(|device| {
+                let name =
+                    if device.name.is_empty() { device.peer_id.short() } else { clean(&device.name, NAME_CHARS) };
+                let note = match (&device.lost, device.local) {
+                    (Some(why), _) => format!("lost: {}", clean(why, TEXT_CHARS)),
+                    (None, true) => "this device".to_owned(),
+                    (None, false) => String::new(),
+                };
+                [name, device.tasks.to_string(), note]
+            }),
+        ));
+    }
+    let mut rows = Vec::new();
+    if !it.phases_ms.is_empty() {
+        let phases: Vec<String> =
+            it.phases_ms.iter().map(|(name, ms)| format!("{} {}", clean(name, NAME_CHARS), milliseconds(*ms))).collect();
+        rows.push(("phases", phases.join(", ")));
+    }
+    if !it.output_sha256.is_empty() {
+        let place = output.map_or_else(String::new, |place| format!("{place}  "));
+        rows.push(("output", format!("{place}{}  sha256 {}", bytes(it.output_bytes), clean(&it.output_sha256, 64))));
+    }
+    rows.extend(it.notes.iter().map(|note| ("note", clean(note, TEXT_CHARS))));
+    rows.extend(it.error.iter().map(|error| ("error", clean(error, TEXT_CHARS))));
+    if !rows.is_empty() {
+        text.push_str(&lines(rows));
+    }
+    text
+}
+
+fn plan(it: &Plan) -> String {
+    let mut text = format!("{}, {}\n", clean(&it.service, TEXT_CHARS), count(u64::from(it.tasks), "task"));
+    text.push_str(&columns(
+        [("PEER", Left), ("EQS", Right), ("RTT", Right), ("USE", Left), ("WHY", Left)],
+        it.rows.iter().map(|row| {
+            let name = if row.name.is_empty() { row.peer_id.short() } else { clean(&row.name, NAME_CHARS) };
+            [
+                name,
+                number(row.eqs),
+                if row.local { "-".to_owned() } else { round_trip(row.rtt_ms) },
+                yes_no(Some(row.used)).to_owned(),
+                clean(&row.why, TEXT_CHARS),
+            ]
+        }),
+    ));
+    text
+}
+
+fn services(rows: &[ServiceRow]) -> String {
+    if rows.is_empty() {
+        return format!("no service matches\n{}", try_line(hints::market_list()));
+    }
+    columns(
+        [
+            ("SERVICE", Left),
+            ("VERSION", Left),
+            ("SCOPE", Left),
+            ("ENGINES", Left),
+            ("RATING", Left),
+            ("MARKET", Left),
+            ("SUMMARY", Left),
+        ],
+        rows.iter().map(|row| {
+            [
+                clean(&row.name, NAME_CHARS),
+                clean(&row.version, NAME_CHARS),
+                clean(&row.scope, 128),
+                clean(&row.engines.join(" "), NAME_CHARS),
+                format!("{}/6", row.rating),
+                clean(&row.market, NAME_CHARS),
+                clean(&row.summary, 128),
+            ]
+        }),
+    )
+}
+
+/// Dots for a rating from 1 to 6.
+fn rating(rating: u8) -> String {
+    let full = usize::from(rating.min(6));
+    format!("{}{} {rating}/6", "●".repeat(full), "○".repeat(6 - full))
+}
+
+fn service(it: &ServiceDetail) -> String {
+    let row = &it.row;
+    let name = format!("{}/{}", clean(&row.market, NAME_CHARS), clean(&row.name, NAME_CHARS));
+    let list = |items: &[String]| items.iter().map(|item| clean(item, 128)).collect::<Vec<_>>().join(", ");
+    let mut rows = vec![
+        ("service", format!("{name} {}", clean(&row.version, NAME_CHARS))),
+        ("", clean(&row.summary, 128)),
+        ("scope", clean(&row.scope, 128)),
+        ("rating", rating(row.rating)),
+        ("input", list(&it.input)),
+        ("output", clean(&it.output, 128)),
+        ("engines", list(&row.engines)),
+    ];
+    rows.extend(it.params.iter().map(|param| ("parameter", parameter(param))));
+    rows.extend(it.constraints.iter().map(|line| ("constraint", clean(line, TEXT_CHARS))));
+    if it.permissions.is_empty() {
+        rows.push(("permission", "none: it computes and touches nothing".to_owned()));
+    }
+    rows.extend(it.permissions.iter().map(|line| ("permission", clean(line, TEXT_CHARS))));
+    let deterministic = if it.deterministic { "yes: results can be compared and run again" } else { "no" };
+    rows.extend([
+        ("deterministic", deterministic.to_owned()),
+        ("privacy", "a device that runs it sees the input it is given".to_owned()),
+        ("size", bytes(it.size)),
+        ("installed", yes_no(Some(it.installed)).to_owned()),
+        ("versions", list(&it.versions)),
+        ("license", clean(&it.license, 64)),
+        ("authors", list(&it.authors)),
+        ("market", it.market_id.to_string()),
+        ("manifest", row.manifest.to_string()),
+    ]);
+    let mut text = lines(rows);
+    text.push_str(&try_line(hints::invoke_plan(&row.name)));
+    text
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Bool(it) => it.to_string(),
+        Value::Integer(it) => it.to_string(),
+        Value::Number(it) => it.to_string(),
+        Value::Text(it) => clean(it, 64),
+    }
+}
+
+/// `radius=INTEGER  blur radius in pixels  [default 3, 1..50]`.
+fn parameter(param: &Param) -> String {
+    let mut text = format!("{}={}", clean(&param.name, NAME_CHARS), param.r#type.as_str().to_uppercase());
+    if !param.description.is_empty() {
+        let _ = write!(text, "  {}", clean(&param.description, 128));
+    }
+    let mut notes: Vec<String> = Vec::new();
+    notes.push(param.default.as_ref().map_or("required".to_owned(), |default| format!("default {}", value(default))));
+    if param.minimum.is_some() || param.maximum.is_some() {
+        let bound = |bound: Option<f64>| bound.map_or_else(String::new, |bound| bound.to_string());
+        notes.push(format!("{}..{}", bound(param.minimum), bound(param.maximum)));
+    }
+    if !param.choices.is_empty() {
+        notes.push(format!("one of {}", param.choices.iter().map(value).collect::<Vec<_>>().join(", ")));
+    }
+    let _ = write!(text, "  [{}]", notes.join(", "));
+    text
+}
+
+/// `good for 27 d`, `expired 2 h ago`.
+fn expiry(row: &MarketRow, now: u64) -> String {
+    match (row.version, row.expires.checked_sub(now)) {
+        (0, _) => "nothing found yet".to_owned(),
+        (_, Some(left)) => format!("good for {}", seconds(Duration::from_secs(left))),
+        (_, None) => format!("expired {} ago", seconds(Duration::from_secs(now - row.expires))),
+    }
+}
+
+fn market_line(row: &MarketRow, now: u64) -> String {
+    format!(
+        "{} \"{}\"  index {}, {}, {}, {}{}",
+        clean(&row.alias, NAME_CHARS),
+        clean(&row.name, TEXT_CHARS),
+        row.version,
+        count(row.services, "service"),
+        clean(&row.freshness, NAME_CHARS),
+        expiry(row, now),
+        if row.published_here { ", published here" } else { "" }
+    )
+}
+
+fn market(row: &MarketRow, now: u64) -> String {
+    lines([
+        ("market", market_line(row, now)),
+        ("key", row.fingerprint.clone()),
+        ("share", row.market.to_string()),
+    ])
+}
+
+fn markets(rows: &[MarketRow], now: u64) -> String {
+    if rows.is_empty() {
+        return format!("no market is trusted yet\n{}", try_line(hints::market_add_any()));
+    }
+    columns(
+        [
+            ("MARKET", Left),
+            ("NAME", Left),
+            ("INDEX", Right),
+            ("SERVICES", Right),
+            ("STATE", Left),
+            ("EXPIRY", Left),
+            ("HERE", Left),
+            ("KEY", Left),
+        ],
+        rows.iter().map(|row| {
+            [
+                clean(&row.alias, NAME_CHARS),
+                clean(&row.name, 64),
+                row.version.to_string(),
+                row.services.to_string(),
+                clean(&row.freshness, NAME_CHARS),
+                expiry(row, now),
+                if row.published_here { "published" } else { "-" }.to_owned(),
+                row.fingerprint.clone(),
+            ]
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::samples::{self, NOW};
+
+    /// What each sample reply must show.
+    const SHOWN: [&[&str]; 10] = [
+        &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71", "try: msm market add"],
+        &["PEER    EQS     RTT  NETWORK", "garage   88  3.2 ms  high", "garage    -       -  -", "12D3KooW"],
+        &["JOB", "7f7f", "home/image-blur@1.2.0", "16/16", "1.08 s"],
+        &["job 7f7f", "16 tasks, 2 run again", "this device", "lost: connection closed", "note", "kitchen?[2J"],
+        &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
+        &["SERVICE", "image-blur", "media/image", "6/6", "home"],
+        &["●●●●●● 6/6", "radius=INTEGER  blur radius in pixels  [default 3, 1..50]", "try: msm invoke image-blur"],
+        &["index 14, 3 services, fresh, good for 27 d", "share", "msm:market:"],
+        &["MARKET", "Home Market", "good for 27 d", "nothing found yet"],
+        &["connected to 12D3KooW"],
+    ];
+
+    #[test]
+    fn every_reply_is_shown_in_plain_lines() {
+        let replies = samples::replies();
+        assert_eq!(replies.len(), SHOWN.len());
+        for (reply, expected) in replies.iter().zip(SHOWN) {
+            let text = text(reply, NOW);
+            for part in expected {
+                assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+            }
+            assert!(text.ends_with('\n') && !text.contains(" \n"), "{text}");
+            assert!(!text.contains('\u{1b}'), "no control sequences: {text}");
+        }
+    }
+
+    #[test]
+    fn empty_lists_say_so_and_what_to_do() {
+        let empty = [
+            (Reply::Peers { peers: vec![] }, "no peers"),
+            (Reply::Jobs { jobs: vec![] }, "no jobs"),
+            (Reply::Services { services: vec![] }, "no service"),
+            (Reply::Markets { markets: vec![] }, "no market"),
+        ];
+        for (reply, expected) in empty {
+            assert!(text(&reply, NOW).contains(expected));
+        }
+    }
+
+    #[test]
+    fn an_expired_market_says_for_how_long() {
+        let row = MarketRow { expires: NOW - 7_200, ..samples::market() };
+        assert_eq!(expiry(&row, NOW), "expired 2 h ago");
+    }
+
+    /// The contracts that scripts rely on: schema first, and the fields of each.
+    #[test]
+    fn json_keeps_its_contracts() {
+        let fields: [(&str, &[&str]); 10] = [
+            ("msm.status/1", &["name", "peer_id", "lending", "markets", "home"]),
+            ("msm.peers/1", &["peers"]),
+            ("msm.jobs/1", &["jobs"]),
+            ("msm.job/1", &["job_id", "service", "tasks", "tasks_rerun", "devices", "wall_ms", "output_sha256"]),
+            ("msm.plan/1", &["service", "rows", "tasks"]),
+            ("msm.services/1", &["services"]),
+            ("msm.service/1", &["name", "version", "params", "market_id", "manifest"]),
+            ("msm.market/1", &["alias", "market", "fingerprint", "version"]),
+            ("msm.markets/1", &["markets"]),
+            ("msm.connected/1", &["peer_id"]),
+        ];
+        for (reply, (schema, fields)) in samples::replies().iter().zip(fields) {
+            let line = crate::cli::render::json::line(reply).unwrap();
+            assert!(line.starts_with(&format!("{{\"schema\":\"{schema}\",")) && !line.contains('\n'), "{line}");
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+            for field in fields {
+                assert!(json.get(field).is_some(), "{schema} has no {field}: {line}");
+            }
+            assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), *reply);
+        }
+        let peers = serde_json::to_value(&samples::replies()[1]).unwrap();
+        for field in ["peer_id", "eqs", "rtt_ms", "network", "gps", "availability", "addresses"] {
+            assert!(peers["peers"][0].get(field).is_some(), "{field}");
+        }
+        let job = serde_json::to_value(&samples::replies()[3]).unwrap();
+        assert!(job["devices"][0].get("tasks").is_some() && job["devices"][0].get("peer_id").is_some());
+    }
+}

@@ -1,0 +1,213 @@
+//! One reply of each kind, and a door that gives them, for tests of what is sent and what is shown.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use msm_protocol::{
+    ContentHash, JobId, MarketId, PeerId, SecretKey,
+    device::Network,
+    manifest::{Param, ParamType, Value},
+};
+
+use tokio::sync::mpsc;
+
+use crate::command::{
+    Command, CommandError, Door, ErrorCode, Event, JobDevice, JobReport, JobState, MarketRow, PeerRow, Plan, PlanRow,
+    Reply, Request, Response, ServiceDetail, ServiceRow, Status,
+};
+
+/// Unix seconds at which the samples are shown.
+pub const NOW: u64 = 1_800_000_000;
+
+pub fn peer() -> PeerId {
+    PeerId::of(&SecretKey::from_seed(&[7; 32]).public())
+}
+
+pub fn market() -> MarketRow {
+    let market = MarketId::of_first_root(b"home");
+    MarketRow {
+        alias: "home".into(),
+        name: "Home Market".into(),
+        market,
+        fingerprint: market.fingerprint(),
+        version: 14,
+        services: 3,
+        freshness: "fresh".into(),
+        expires: NOW + 27 * 86_400,
+        published_here: false,
+    }
+}
+
+pub fn job() -> JobReport {
+    let device = |name: &str, tasks, local, lost: Option<&str>| JobDevice {
+        peer_id: peer(),
+        name: name.into(),
+        tasks,
+        local,
+        lost: lost.map(str::to_owned),
+    };
+    JobReport {
+        job_id: JobId::from_bytes([0x7f; 16]),
+        service: "home/image-blur@1.2.0".into(),
+        state: JobState::Done,
+        tasks: 16,
+        tasks_done: 16,
+        tasks_rerun: 2,
+        devices: vec![
+            device("attic", 9, true, None),
+            device("garage", 7, false, None),
+            device("kitchen\u{1b}[2J", 0, false, Some("connection closed")),
+        ],
+        wall_ms: 1_080.0,
+        output_bytes: 1_900_000,
+        output_sha256: "9c".repeat(32),
+        phases_ms: vec![("resolve".into(), 3.0), ("run".into(), 1_000.0)],
+        error: None,
+        notes: vec!["kitchen was lost; its 2 tasks ran on attic".into()],
+    }
+}
+
+fn service() -> ServiceRow {
+    ServiceRow {
+        name: "image-blur".into(),
+        version: "1.2.0".into(),
+        scope: "media/image".into(),
+        engines: vec!["js".into()],
+        rating: 6,
+        summary: "Blur an image, split over devices".into(),
+        market: "home".into(),
+        manifest: ContentHash::of(b"manifest"),
+    }
+}
+
+pub fn replies() -> Vec<Reply> {
+    let status = Status {
+        name: "attic".into(),
+        peer_id: peer(),
+        uptime_s: 64,
+        addresses: vec!["/ip4/10.0.0.1/tcp/4001".into()],
+        lending: false,
+        lending_detail: "no market trusted yet".into(),
+        peers: 2,
+        battery: 0.62,
+        network: Network::High,
+        gps: false,
+        eqs: 71.4,
+        markets: vec![],
+        running_tasks: 0,
+        home: "/home/ada/.local/share/msm".into(),
+        version: "0.1.0".into(),
+    };
+    let known = PeerRow {
+        peer_id: peer(),
+        name: "garage".into(),
+        eqs: Some(88.4),
+        rtt_ms: Some(3.2),
+        network: Some(Network::High),
+        gps: Some(false),
+        availability: Some(true),
+        addresses: vec!["/ip4/10.0.0.2/udp/4001/quic-v1".into()],
+        found_by: "mdns".into(),
+    };
+    let new = PeerRow { eqs: None, rtt_ms: None, network: None, gps: None, availability: None, ..known.clone() };
+    let radius = Param {
+        choices: vec![],
+        name: "radius".into(),
+        r#type: ParamType::Integer,
+        default: Some(Value::Integer(3)),
+        maximum: Some(50.0),
+        minimum: Some(1.0),
+        description: "blur radius in pixels".into(),
+    };
+    let detail = ServiceDetail {
+        row: service(),
+        market_id: market().market,
+        input: vec!["image/png".into(), "image/jpeg".into()],
+        output: "image/png".into(),
+        params: vec![radius],
+        permissions: vec!["image: decode and encode pictures".into()],
+        constraints: vec!["devices 1..16".into()],
+        deterministic: true,
+        license: "MIT".into(),
+        authors: vec!["Ada".into()],
+        versions: vec!["1.2.0".into(), "1.1.0".into()],
+        size: 9_400,
+        installed: false,
+    };
+    let row = |name: &str, used, why: &str, local: bool| PlanRow {
+        peer_id: peer(),
+        name: name.into(),
+        eqs: Some(71.0),
+        rtt_ms: (!local).then_some(6.0),
+        used,
+        why: why.into(),
+        local,
+    };
+    let plan = Plan {
+        service: "home/image-blur@1.2.0".into(),
+        rows: vec![row("attic", true, "this device", true), row("phone", false, "battery 41 % < 50 %", false)],
+        tasks: 16,
+    };
+    vec![
+        Reply::Status(Box::new(status)),
+        Reply::Peers { peers: vec![known, new] },
+        Reply::Jobs { jobs: vec![job()] },
+        Reply::Job(Box::new(job())),
+        Reply::Plan(plan),
+        Reply::Services { services: vec![service()] },
+        Reply::Service(Box::new(detail)),
+        Reply::Market(market()),
+        Reply::Markets { markets: vec![market(), MarketRow { version: 0, freshness: "unknown".into(), ..market() }] },
+        Reply::Connected { peer_id: peer() },
+    ]
+}
+
+/// A door that answers every command with its sample and remembers what it was asked.
+#[derive(Clone, Default)]
+pub struct SampleDoor {
+    /// Commands, oldest first.
+    pub asked: Arc<Mutex<Vec<Command>>>,
+    /// Output of every invocation.
+    pub output: Bytes,
+    /// Media type that `show` says.
+    pub output_type: String,
+    /// State of every job.
+    pub state: Option<JobState>,
+}
+
+impl SampleDoor {
+    pub fn asked(&self) -> Vec<Command> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Door for SampleDoor {
+    async fn execute(&self, request: Request, events: mpsc::Sender<Event>) -> Result<Response, CommandError> {
+        self.asked.lock().unwrap().push(request.command.clone());
+        let at = match request.command {
+            Command::Invoke(_) => {
+                let job = JobReport { state: self.state.unwrap_or(JobState::Done), ..job() };
+                let _ = events.try_send(Event::JobDone { job_id: job.job_id, wall_ms: job.wall_ms });
+                return Ok(Response { reply: Reply::Job(Box::new(job)), output: self.output.clone() });
+            }
+            Command::Show { .. } => {
+                let Some(Reply::Service(mut detail)) = replies().into_iter().nth(6) else { unreachable!() };
+                detail.output.clone_from(&self.output_type);
+                return Ok(Reply::Service(detail).into());
+            }
+            Command::Job { id } => {
+                let error = CommandError::new(ErrorCode::NotFound, format!("no job begins with {id:?}"));
+                return Err(error.or_try("msm jobs"));
+            }
+            Command::Watch => std::future::pending().await,
+            Command::Status => 0,
+            Command::Peers => 1,
+            Command::Jobs => 2,
+            Command::Search(_) => 5,
+            Command::MarketAdd { .. } | Command::MarketRemove { .. } => 7,
+            Command::MarketList | Command::MarketRefresh => 8,
+            Command::Connect { .. } => 9,
+        };
+        Ok(replies().swap_remove(at).into())
+    }
+}

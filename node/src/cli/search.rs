@@ -1,0 +1,34 @@
+//! `msm search`.
+
+use clap::Args;
+
+use super::{call::Call, values::EngineWish};
+use crate::command::{self, Command};
+
+/// Find services in the trusted markets
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  msm search\n  msm search blur --scope media/image --engine js")]
+pub struct Search {
+    /// Words that all occur in the name, scope or summary; none lists everything
+    words: Vec<String>,
+    /// Only this scope and those below it
+    #[arg(long, value_name = "PATH")]
+    scope: Option<String>,
+    /// Only services that have a variant for this engine
+    #[arg(long, value_enum)]
+    engine: Option<EngineWish>,
+    /// Only this market (alias or id)
+    #[arg(long)]
+    market: Option<String>,
+}
+
+impl Search {
+    pub(super) fn meaning(self) -> Call {
+        Call::of_any_node(Command::Search(command::Search {
+            words: self.words,
+            scope: self.scope,
+            engine: self.engine.map(|engine| engine.as_str().to_owned()),
+            market: self.market,
+        }))
+    }
+}

@@ -1,0 +1,64 @@
+//! One layer of settings as it was typed: every key optional, unknown keys refused.
+
+use serde::Deserialize;
+
+use super::value::{
+    ByteSize, DeviceName, DialAddress, GpsSource, InterfacePattern, ListenAddress, Percent, Share, Slots, Who,
+};
+
+/// A layer: the file, one environment variable, or the flags.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawConfig {
+    /// How this device is called in lists. Default: the host's name.
+    pub name: Option<DeviceName>,
+    /// The network.
+    #[serde(default)]
+    pub node: RawNode,
+    /// What is lent.
+    #[serde(default)]
+    pub offer: RawOffer,
+    /// Where sensor values come from.
+    #[serde(default)]
+    pub sensors: RawSensors,
+}
+
+/// `[node]`: the network.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawNode {
+    /// Multiaddresses to listen at: TCP or QUIC, port 0 for any.
+    pub listen: Option<Vec<ListenAddress>>,
+    /// Multiaddresses of peers to dial at the start.
+    pub peers: Option<Vec<DialAddress>>,
+    /// Look for neighbours by multicast.
+    pub mdns: Option<bool>,
+    /// Interfaces to look for neighbours on; `*` stands for anything, `!` excludes.
+    pub interfaces: Option<Vec<InterfacePattern>>,
+}
+
+/// `[offer]`: what is lent to others.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawOffer {
+    /// Lend anything at all.
+    pub enabled: Option<bool>,
+    /// Share of the CPU that others may use, such as `"50%"`.
+    pub cpu: Option<Share>,
+    /// Memory that all guests of others together may use, such as `"1GiB"`.
+    pub memory: Option<ByteSize>,
+    /// Guests at a time, or `"auto"`.
+    pub slots: Option<Slots>,
+    /// Percent of battery charge below which nothing is lent, unless charging.
+    pub battery_min: Option<Percent>,
+    /// `"anyone"`, or `"known"`: only peers named in `node.peers`.
+    pub who: Option<Who>,
+}
+
+/// `[sensors]`: where sensor values come from.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawSensors {
+    /// `"gpsd://HOST:PORT"`, or `"off"`.
+    pub gps: Option<GpsSource>,
+}

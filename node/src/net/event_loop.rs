@@ -1,0 +1,503 @@
+//! The task that owns the swarm: carries out commands, translates events, decides nothing, waits for nobody.
+//!
+//! Events leave through a bounded queue. While it is full the swarm is not polled, so that a slow node slows its peers
+//! down instead of growing; commands are taken all the same, so that the two queues cannot wait for each other.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    marker::PhantomData,
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId as Libp2pPeerId, Stream, Swarm,
+    core::ConnectedPoint,
+    gossipsub, identify, identity, kad, ping,
+    request_response::{self, OutboundRequestId},
+    swarm::{SwarmEvent, dial_opts::DialOpts},
+};
+use msm_protocol::{ContentHash, MarketId, PeerId, cbor, limits::CONTROL_BYTES, message::name};
+use tokio::sync::mpsc;
+
+use super::{
+    behaviour::{self, Behaviour, BehaviourEvent},
+    handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
+    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PING_MISSES, PROVIDERS_WANTED},
+    mdns, stream,
+};
+
+/// Starts the network. The receiver must be read: a full queue stops the network.
+pub async fn start(config: NetConfig) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
+    let keypair = identity::Keypair::ed25519_from_bytes(config.key.seed()).map_err(|e| failed(&e))?;
+    let local = PeerId::of(&config.key.public());
+    let mut swarm = behaviour::swarm(keypair, config.mdns).map_err(|e| failed(&e))?;
+    for address in config.listen {
+        swarm.listen_on(address.clone()).map_err(|e| NetError::Start(format!("cannot listen on {address}: {e}")))?;
+    }
+    let presence = gossipsub::IdentTopic::new(name::PRESENCE);
+    swarm.behaviour_mut().gossip.subscribe(&presence).map_err(|e| failed(&e))?;
+
+    let (commands, command_receiver) = mpsc::channel(COMMANDS);
+    let (events, event_receiver) = mpsc::channel(EVENTS);
+    let handle = NetHandle { commands, local };
+    tokio::spawn(
+        EventLoop {
+            swarm,
+            commands: command_receiver,
+            outbox: VecDeque::new(),
+            topics: HashMap::new(),
+            dials: HashMap::new(),
+            requests: HashMap::new(),
+            opening: HashMap::new(),
+            next_open: 0,
+            provider_queries: HashMap::new(),
+            record_queries: HashMap::new(),
+            ping_misses: HashMap::new(),
+        }
+        .run(events),
+    );
+    Ok((handle, event_receiver))
+}
+
+/// Which exchange a request id belongs to: each behaviour counts its own ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Exchange {
+    Device,
+    Head,
+    Blob,
+}
+
+struct EventLoop {
+    swarm: Swarm<Behaviour>,
+    commands: mpsc::Receiver<NetCommand>,
+    /// Events that came in one swarm event and have not left yet. Empty before the swarm is polled again.
+    outbox: VecDeque<NetEvent>,
+    topics: HashMap<gossipsub::TopicHash, MarketId>,
+    dials: HashMap<libp2p::swarm::ConnectionId, Answer<PeerId>>,
+    requests: HashMap<(Exchange, OutboundRequestId), Answer<Vec<u8>>>,
+    opening: HashMap<stream::OpenId, Answer<Stream>>,
+    next_open: stream::OpenId,
+    provider_queries: HashMap<kad::QueryId, (mpsc::Sender<PeerId>, HashSet<Libp2pPeerId>)>,
+    record_queries: HashMap<kad::QueryId, mpsc::Sender<Vec<u8>>>,
+    ping_misses: HashMap<Libp2pPeerId, u32>,
+}
+
+impl EventLoop {
+    async fn run(mut self, events: mpsc::Sender<NetEvent>) {
+        let done = loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(NetCommand::Shutdown(done)) => break done,
+                    Some(command) => self.carry_out(command),
+                    None => return,
+                },
+                permit = events.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(permit) = permit else { return };
+                    if let Some(event) = self.outbox.pop_front() {
+                        permit.send(event);
+                    }
+                }
+                event = self.swarm.select_next_some(), if self.outbox.is_empty() => self.translate(event),
+            }
+        };
+        self.shutdown(done).await;
+    }
+
+    /// Leaves: peers see closed connections, not a timeout.
+    async fn shutdown(mut self, done: tokio::sync::oneshot::Sender<()>) {
+        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), closed).await;
+        let _ = done.send(());
+    }
+
+    fn emit(&mut self, event: NetEvent) {
+        self.outbox.push_back(event);
+    }
+
+    fn carry_out(&mut self, command: NetCommand) {
+        let behaviour = self.swarm.behaviour_mut();
+        match command {
+            NetCommand::Dial { peer, addresses, answer } => self.dial(peer, addresses, answer),
+            NetCommand::Disconnect(peer) => {
+                if let Some(peer) = to_libp2p(&peer) {
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
+            NetCommand::Block(peer) => {
+                if let Some(peer) = to_libp2p(&peer) {
+                    behaviour.blocked.block_peer(peer);
+                }
+            }
+            NetCommand::Unblock(peer) => {
+                if let Some(peer) = to_libp2p(&peer) {
+                    behaviour.blocked.unblock_peer(peer);
+                }
+            }
+            NetCommand::AskDevice(peer, bytes, answer) => self.request(Exchange::Device, &peer, bytes, answer),
+            NetCommand::AskHead(peer, bytes, answer) => self.request(Exchange::Head, &peer, bytes, answer),
+            NetCommand::AskBlob(peer, bytes, answer) => self.request(Exchange::Blob, &peer, bytes, answer),
+            // An answer that can no longer be delivered is its asker's loss.
+            NetCommand::AnswerDevice(channel, bytes) => drop(behaviour.device.send_response(channel, bytes)),
+            NetCommand::AnswerHead(channel, bytes) => drop(behaviour.head.send_response(channel, bytes)),
+            NetCommand::AnswerBlob(channel, bytes) => drop(behaviour.blob.send_response(channel, bytes)),
+            NetCommand::OpenJob(peer, answer) => match to_libp2p(&peer) {
+                Some(peer) => {
+                    self.next_open += 1;
+                    self.opening.insert(self.next_open, answer);
+                    behaviour.job.open(peer, self.next_open);
+                }
+                None => drop(answer.send(Err(stream::OpenError::NotConnected.into()))),
+            },
+            NetCommand::Route { peer, address } => {
+                if let Some(peer) = to_libp2p(&peer) {
+                    behaviour.kad.add_address(&peer, address);
+                }
+            }
+            NetCommand::Unroute(peer) => {
+                if let Some(peer) = to_libp2p(&peer) {
+                    behaviour.kad.remove_peer(&peer);
+                }
+            }
+            NetCommand::Provide(hash) => {
+                if let Err(error) = behaviour.kad.start_providing(hash.multihash().to_vec().into()) {
+                    tracing::warn!(%error, hash = hash.short(), "not announced in the DHT");
+                }
+            }
+            NetCommand::FindProviders(hash, found) => {
+                let query = behaviour.kad.get_providers(hash.multihash().to_vec().into());
+                self.provider_queries.insert(query, (found, HashSet::new()));
+            }
+            NetCommand::PutHead(market, head) => {
+                let record = kad::Record {
+                    key: name::head_key(&market).into(),
+                    value: head,
+                    publisher: None,
+                    expires: Some(std::time::Instant::now() + KAD_TTL),
+                };
+                if let Err(error) = behaviour.kad.put_record(record, kad::Quorum::One) {
+                    tracing::debug!(%error, "head record not stored");
+                }
+            }
+            NetCommand::FindHeads(market, found) => {
+                let query = behaviour.kad.get_record(name::head_key(&market).into());
+                self.record_queries.insert(query, found);
+            }
+            NetCommand::StoreRecord(record) => {
+                let _ = kad::store::RecordStore::put(behaviour.kad.store_mut(), *record);
+            }
+            NetCommand::StoreProvider(record) => {
+                let _ = kad::store::RecordStore::add_provider(behaviour.kad.store_mut(), *record);
+            }
+            NetCommand::Subscribe(market) => {
+                let topic = gossipsub::IdentTopic::new(name::market_topic(&market));
+                self.topics.insert(topic.hash(), market);
+                if let Err(error) = behaviour.gossip.subscribe(&topic) {
+                    tracing::warn!(%error, market = market.short(), "not subscribed");
+                }
+            }
+            NetCommand::Unsubscribe(market) => {
+                let topic = gossipsub::IdentTopic::new(name::market_topic(&market));
+                self.topics.remove(&topic.hash());
+                behaviour.gossip.unsubscribe(&topic);
+            }
+            NetCommand::PublishPresence(bytes) => self.publish(name::PRESENCE.to_owned(), bytes),
+            NetCommand::PublishHead(market, bytes) => self.publish(name::market_topic(&market), bytes),
+            NetCommand::Judge(Gossip { from, id, .. }, verdict) => {
+                let acceptance = match verdict {
+                    Verdict::Accept => gossipsub::MessageAcceptance::Accept,
+                    Verdict::Ignore => gossipsub::MessageAcceptance::Ignore,
+                    Verdict::Reject => gossipsub::MessageAcceptance::Reject,
+                };
+                if let Some(from) = to_libp2p(&from) {
+                    behaviour.gossip.report_message_validation_result(&id, &from, acceptance);
+                }
+            }
+            NetCommand::Shutdown(_) => {} // taken by `run`
+        }
+    }
+
+    fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, answer: Option<Answer<PeerId>>) {
+        let options = match (peer.as_ref().and_then(to_libp2p), addresses.split_first()) {
+            (Some(peer), _) => DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build(),
+            (None, Some((first, _))) => DialOpts::unknown_peer_id().address(first.clone()).build(),
+            (None, None) => {
+                if let Some(answer) = answer {
+                    let _ = answer.send(Err(NetError::Dial("no address".into())));
+                }
+                return;
+            }
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                if let Some(answer) = answer {
+                    self.dials.insert(connection, answer);
+                }
+            }
+            Err(error) => {
+                if let Some(answer) = answer {
+                    // Already connected is what the caller wants.
+                    let connected = peer.filter(|peer| to_libp2p(peer).is_some_and(|p| self.swarm.is_connected(&p)));
+                    let _ = answer.send(connected.ok_or_else(|| NetError::Dial(error.to_string())));
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, exchange: Exchange, peer: &PeerId, bytes: Vec<u8>, answer: Answer<Vec<u8>>) {
+        let Some(peer) = to_libp2p(peer) else {
+            let _ = answer.send(Err(NetError::NoAnswer("not a peer id".into())));
+            return;
+        };
+        let behaviour = self.swarm.behaviour_mut();
+        let id = match exchange {
+            Exchange::Device => behaviour.device.send_request(&peer, bytes),
+            Exchange::Head => behaviour.head.send_request(&peer, bytes),
+            Exchange::Blob => behaviour.blob.send_request(&peer, bytes),
+        };
+        self.requests.insert((exchange, id), answer);
+    }
+
+    fn publish(&mut self, topic: String, bytes: Vec<u8>) {
+        match self.swarm.behaviour_mut().gossip.publish(gossipsub::IdentTopic::new(topic), bytes) {
+            // Alone on the network there is nobody to tell; a repeated head is no news.
+            Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic | gossipsub::PublishError::Duplicate) => {}
+            Err(error) => tracing::debug!(%error, "not gossiped"),
+        }
+    }
+
+    fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
+            SwarmEvent::NewListenAddr { address, .. } => self.emit(NetEvent::Listening(address)),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+                self.connected(peer_id, connection_id, endpoint, num_established.get());
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                self.ping_misses.remove(&peer_id);
+                if let Some(peer) = from_libp2p(&peer_id) {
+                    let reason = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
+                    self.emit(NetEvent::Disconnected { peer, reason });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                match self.dials.remove(&connection_id) {
+                    Some(answer) => drop(answer.send(Err(NetError::Dial(error.to_string())))),
+                    None => self.emit(NetEvent::DialFailed { peer: peer_id.as_ref().and_then(from_libp2p) }),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(
+        &mut self,
+        peer_id: Libp2pPeerId,
+        connection: libp2p::swarm::ConnectionId,
+        endpoint: ConnectedPoint,
+        established: u32,
+    ) {
+        let answer = self.dials.remove(&connection);
+        let Some(peer) = from_libp2p(&peer_id) else {
+            // Not an Ed25519 key: no MSM node.
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+            return;
+        };
+        if established == 1 {
+            let address = endpoint.get_remote_address().clone();
+            self.emit(NetEvent::Connected { peer, address, inbound: endpoint.is_listener() });
+        }
+        if let Some(answer) = answer {
+            let _ = answer.send(Ok(peer));
+        }
+    }
+
+    fn translate_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Ping(event) => self.ping(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if let Some(peer) = from_libp2p(&peer_id) {
+                    let speaks_kad = info.protocols.iter().any(|protocol| protocol.as_ref() == name::KAD);
+                    let addresses = info.listen_addrs.into_iter().take(ADDRESSES_PER_PEER).collect();
+                    self.emit(NetEvent::Identified { peer, addresses, speaks_kad });
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Discovered(found)) => {
+                for (peer, address) in found {
+                    if let Some(peer) = from_libp2p(&peer) {
+                        self.emit(NetEvent::Discovered { peer, address, by: FoundBy::Mdns });
+                    }
+                }
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.gossip(propagation_source, message_id, message);
+            }
+            BehaviourEvent::Kad(event) => self.kad(event),
+            BehaviourEvent::Device(event) => self.exchange(Exchange::Device, event),
+            BehaviourEvent::Head(event) => self.exchange(Exchange::Head, event),
+            BehaviourEvent::Blob(event) => self.exchange(Exchange::Blob, event),
+            BehaviourEvent::Job(stream::Event::Inbound(peer, stream)) => {
+                if let Some(peer) = from_libp2p(&peer) {
+                    self.emit(NetEvent::JobStream { peer, stream });
+                }
+            }
+            BehaviourEvent::Job(stream::Event::Outbound(id, result)) => {
+                if let Some(answer) = self.opening.remove(&id) {
+                    let _ = answer.send(result.map_err(NetError::from));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ping(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(rtt) => {
+                self.ping_misses.remove(&event.peer);
+                if let Some(peer) = from_libp2p(&event.peer) {
+                    self.emit(NetEvent::Rtt { peer, rtt });
+                }
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(_) => {
+                let misses = self.ping_misses.entry(event.peer).or_default();
+                *misses += 1;
+                if *misses >= PING_MISSES {
+                    let _ = self.swarm.disconnect_peer_id(event.peer);
+                }
+            }
+        }
+    }
+
+    fn gossip(&mut self, from: Libp2pPeerId, id: gossipsub::MessageId, message: gossipsub::Message) {
+        let Some(from) = from_libp2p(&from) else { return };
+        let gossip = Gossip { from, data: message.data, id };
+        match self.topics.get(&message.topic) {
+            Some(market) => self.emit(NetEvent::MarketGossip { market: *market, gossip }),
+            None => self.emit(NetEvent::PresenceGossip(gossip)),
+        }
+    }
+
+    fn exchange(&mut self, exchange: Exchange, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        match event {
+            request_response::Event::Message { message, peer, .. } => match message {
+                request_response::Message::Request { request, channel, .. } => {
+                    if let Some(peer) = from_libp2p(&peer) {
+                        let event = inbound(exchange, peer, &request, channel);
+                        self.emit(event.unwrap_or_else(|error| NetEvent::Misbehaved { peer, what: error.to_string() }));
+                    }
+                }
+                request_response::Message::Response { request_id, response } => {
+                    if let Some(answer) = self.requests.remove(&(exchange, request_id)) {
+                        let _ = answer.send(Ok(response));
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                if let Some(answer) = self.requests.remove(&(exchange, request_id)) {
+                    let _ = answer.send(Err(NetError::NoAnswer(error.to_string())));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn kad(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest { request: kad::InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+                let market = record.key.as_ref().strip_prefix(b"/msm/head/").and_then(|id| id.try_into().ok());
+                match (from_libp2p(&source), market) {
+                    (Some(from), Some(market)) => {
+                        let (market, head) = (MarketId::from_bytes(market), record.value.clone());
+                        self.emit(NetEvent::RecordOffered { from, market, head, record: Box::new(record) });
+                    }
+                    (Some(peer), None) => {
+                        self.emit(NetEvent::Misbehaved { peer, what: "a DHT record that is no head".into() });
+                    }
+                    (None, _) => {}
+                }
+            }
+            kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {
+                self.emit(NetEvent::ProviderOffered { record: Box::new(record) });
+            }
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.kad_progress(id, result, step.last),
+            _ => {}
+        }
+    }
+
+    fn kad_progress(&mut self, id: kad::QueryId, result: kad::QueryResult, last: bool) {
+        match result {
+            kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
+                let Some((found, seen)) = self.provider_queries.get_mut(&id) else { return };
+                for provider in providers {
+                    if seen.len() >= PROVIDERS_WANTED || !seen.insert(provider) {
+                        continue;
+                    }
+                    // The search knows the provider's addresses only while it runs: dial now.
+                    let _ = self.swarm.dial(provider);
+                    if let Some(peer) = from_libp2p(&provider) {
+                        let _ = found.try_send(peer);
+                    }
+                }
+            }
+            kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))) => {
+                if let Some(sender) = self.record_queries.get(&id) {
+                    let _ = sender.try_send(found.record.value);
+                }
+            }
+            _ => {}
+        }
+        if last {
+            self.provider_queries.remove(&id);
+            self.record_queries.remove(&id);
+        }
+    }
+}
+
+/// Decodes a request. A request that cannot be decoded gets no answer: its channel is dropped.
+fn inbound(
+    exchange: Exchange,
+    peer: PeerId,
+    request: &[u8],
+    channel: request_response::ResponseChannel<Vec<u8>>,
+) -> Result<NetEvent, cbor::CborError> {
+    fn reply<T>(channel: request_response::ResponseChannel<Vec<u8>>) -> Reply<T> {
+        Reply { channel, kind: PhantomData }
+    }
+    Ok(match exchange {
+        Exchange::Device => NetEvent::DeviceAsked {
+            peer,
+            message: cbor::from_slice(request, CONTROL_BYTES)?,
+            reply: reply(channel),
+        },
+        Exchange::Head => {
+            NetEvent::HeadAsked { peer, message: cbor::from_slice(request, CONTROL_BYTES)?, reply: reply(channel) }
+        }
+        Exchange::Blob => {
+            NetEvent::BlobAsked { peer, message: cbor::from_slice(request, CONTROL_BYTES)?, reply: reply(channel) }
+        }
+    })
+}
+
+fn from_libp2p(peer: &Libp2pPeerId) -> Option<PeerId> {
+    PeerId::from_libp2p_bytes(&peer.to_bytes()).ok()
+}
+
+fn to_libp2p(peer: &PeerId) -> Option<Libp2pPeerId> {
+    Libp2pPeerId::from_bytes(&peer.to_libp2p_bytes()).ok()
+}
+
+/// The blob that a DHT key names, if it names one.
+pub fn blob_of_key(key: &[u8]) -> Option<ContentHash> {
+    let digest = key.strip_prefix(&[0x12, 0x20])?;
+    digest.try_into().ok().map(ContentHash::from_bytes)
+}

@@ -1,0 +1,192 @@
+//! What every task of a node shares: handles to the actors, and a few small tables behind short locks.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU32},
+    time::{Duration, Instant},
+};
+
+use msm_protocol::{PeerId, Refusal, RefusalCode, SecretKey, device::DeviceInfo, limits::DEVICE_LIST};
+use msm_sandbox::Sandbox;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+
+use crate::{
+    command::{Event, JobReport},
+    config::Config,
+    monitor::Monitor,
+    net::NetHandle,
+    node::{markets::Markets, packages::Packages, peers::PeerSnapshot},
+    store::StoreHandle,
+};
+
+/// Peers remembered as banned; the oldest is forgotten for the newest. *Judgement.*
+const BANS: usize = 256;
+/// Events that a slow listener may lag behind before it misses some.
+pub const EVENT_BACKLOG: usize = 1_024;
+
+/// Questions to the coordinator, who owns the tables of peers and jobs.
+#[derive(Debug)]
+pub enum Ask {
+    /// Everybody connected, with what is known of them.
+    Peers(oneshot::Sender<Vec<PeerSnapshot>>),
+    /// A job has started, changed or ended.
+    Job(Box<JobReport>),
+    /// Jobs, newest first.
+    Jobs(oneshot::Sender<Vec<JobReport>>),
+    /// A peer did something that no honest peer does.
+    Strike(PeerId, String),
+    /// A market was added, or has a newer index: tell others, and listen to its gossip.
+    MarketChanged(msm_protocol::MarketId),
+    /// A market is not trusted any more.
+    MarketRemoved(msm_protocol::MarketId),
+    /// A peer has told about itself.
+    Told(PeerId, Box<DeviceInfo>),
+}
+
+/// Shared by every task of one node.
+pub struct Context {
+    /// When the node started.
+    pub started: Instant,
+    /// This node's id.
+    pub local: PeerId,
+    /// Signs receipts and presence.
+    pub key: SecretKey,
+    /// The network.
+    pub net: NetHandle,
+    /// Blobs.
+    pub store: StoreHandle,
+    /// Guests.
+    pub sandbox: Sandbox,
+    /// State of this device.
+    pub monitor: Monitor,
+    /// The owner's settings.
+    pub config: Config,
+    /// Measured single-core speed.
+    pub speed: f64,
+    /// Trusted markets.
+    pub markets: Markets,
+    /// Packages ready to run.
+    pub packages: Packages,
+    /// Guests that may run at a time.
+    pub slots: Arc<Semaphore>,
+    /// How many slots there are.
+    pub slot_count: usize,
+    /// Tasks of others that run now.
+    pub running_tasks: AtomicU32,
+    /// Job streams of others that may be open.
+    pub job_streams: Arc<Semaphore>,
+    /// Who is connected.
+    pub connected: watch::Receiver<Arc<Vec<PeerId>>>,
+    /// To the coordinator.
+    pub asks: mpsc::Sender<Ask>,
+    /// To everybody who watches.
+    pub events: broadcast::Sender<Event>,
+    /// Peers not dealt with for a while.
+    pub bans: Mutex<HashMap<PeerId, Instant>>,
+}
+
+impl Context {
+    /// Peers connected now.
+    pub fn connected(&self) -> Vec<PeerId> {
+        self.connected.borrow().to_vec()
+    }
+
+    /// Waits until `peer` is connected; false when it is not within `patience`.
+    pub async fn wait_connected(&self, peer: PeerId, patience: Duration) -> bool {
+        let mut connected = self.connected.clone();
+        let there = connected.wait_for(|peers| peers.contains(&peer));
+        matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
+    }
+
+    /// Waits until anybody is connected; false when nobody is within `patience`.
+    pub async fn wait_anybody(&self, patience: Duration) -> bool {
+        let mut connected = self.connected.clone();
+        let there = connected.wait_for(|peers| !peers.is_empty());
+        matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
+    }
+
+    /// Tells everybody who watches. Nobody watching is fine.
+    pub fn emit(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Tells the coordinator.
+    pub async fn tell(&self, ask: Ask) {
+        let _ = self.asks.send(ask).await;
+    }
+
+    /// What the coordinator knows of the connected peers.
+    pub async fn peers(&self) -> Vec<PeerSnapshot> {
+        let (answer, receiver) = oneshot::channel();
+        self.tell(Ask::Peers(answer)).await;
+        receiver.await.unwrap_or_default()
+    }
+
+    fn bans(&self) -> MutexGuard<'_, HashMap<PeerId, Instant>> {
+        self.bans.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// True while `peer` is not to be asked for anything.
+    pub fn is_banned(&self, peer: &PeerId) -> bool {
+        self.bans().get(peer).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// Deals with `peer` no more until `time` has passed.
+    pub async fn ban(&self, peer: PeerId, time: Duration, why: &str) {
+        tracing::warn!(peer = peer.short(), why, seconds = time.as_secs(), "peer banned");
+        {
+            let mut bans = self.bans();
+            let now = Instant::now();
+            bans.retain(|_, until| *until > now);
+            if bans.len() >= BANS
+                && let Some(first) = bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
+            {
+                bans.remove(&first);
+            }
+            bans.insert(peer, now + time);
+        }
+        self.tell(Ask::Strike(peer, why.to_owned())).await;
+    }
+
+    /// This device as it is now. Reads the newest sample; never waits for one.
+    pub fn device(&self) -> DeviceInfo {
+        let sample = self.monitor.sample();
+        let (cpu, mem, battery) = (sample.cpu_free.min(self.config.offer.cpu), sample.mem_free, sample.battery.level);
+        DeviceInfo {
+            v: 1,
+            eqs: msm_scheduler::eqs::eqs0(self.speed, cpu, mem, battery),
+            ext: msm_protocol::device::DeviceExt {
+                cpu,
+                mem,
+                name: self.config.name.clone(),
+                cores: self.slot_count as u16,
+                slots: self.slots.available_permits() as u16,
+                speed: self.speed,
+                battery,
+                engines: vec![msm_protocol::manifest::Engine::Js.as_str().to_owned()],
+                markets: self.markets.view().iter().map(|market| market.id).take(DEVICE_LIST).collect(),
+            },
+            gps: sample.gps,
+            network: sample.network,
+            availability: self.lending().is_ok(),
+        }
+    }
+
+    /// Whether tasks of others are taken now, or why not.
+    pub fn lending(&self) -> Result<(), Refusal> {
+        let offer = &self.config.offer;
+        if !offer.enabled {
+            return Err(Refusal::new(RefusalCode::NotLending, "the owner lends nothing (offer.enabled = false)"));
+        }
+        let battery = self.monitor.sample().battery;
+        let percent = battery.level * 100.0;
+        if battery.present && !battery.charging && percent < f64::from(offer.battery_min) {
+            let reason = format!("battery {percent:.0} % < {} % (its owner's limit)", offer.battery_min);
+            return Err(Refusal::new(RefusalCode::NotLending, reason));
+        }
+        if self.markets.view().is_empty() {
+            return Err(Refusal::new(RefusalCode::NotLending, "no market is trusted here"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,392 @@
+//! The driver of the node: hears the network and its own tasks, keeps the tables of peers and jobs, decides.
+//!
+//! It never waits for the network: whatever takes time runs as a task of its own and reports back.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::Multiaddr;
+use msm_protocol::{
+    Envelope, MarketId, PeerId, Refusal, RefusalCode,
+    limits::{CHUNK_BYTES, PRESENCE_ADDRESSES},
+    message::{BlobRange, BlobRequest, BlobResponse, Discovery, Presence},
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    context::{Ask, Context},
+    fetch::BAN,
+    markets,
+    peers::PeerTable,
+    rates::{Allowed, Kind, Rates},
+    worker,
+};
+use crate::{
+    command::{Event, JobReport},
+    net::{FoundBy, Gossip, NetEvent, Verdict, limits::JOB_STREAMS_PER_PEER},
+};
+
+/// Jobs remembered.
+const JOBS: usize = 64;
+/// Questions of the node's tasks that wait for the coordinator.
+pub const ASKS: usize = 256;
+/// Unconnected peers are tried again, and DeviceInfos asked again, this often.
+const ROUND: Duration = Duration::from_secs(10);
+/// Presence is gossiped this often.
+const PRESENCE: Duration = Duration::from_secs(30);
+/// A presence message is news for this long.
+const PRESENCE_AGE: u64 = 120;
+/// Markets are compared with a neighbour's this often, besides when it connects and when it gossips.
+const SYNC: Duration = Duration::from_secs(60);
+/// Strikes after which a peer is blocked, for as long as a ban.
+const STRIKES: u32 = 3;
+
+/// The coordinator's own state.
+pub struct Coordinator {
+    ctx: Arc<Context>,
+    peers: PeerTable,
+    jobs: VecDeque<JobReport>,
+    rates: Rates,
+    listening: Vec<Multiaddr>,
+    connected: watch::Sender<Arc<Vec<PeerId>>>,
+    addresses: watch::Sender<Vec<Multiaddr>>,
+    strikes: std::collections::HashMap<PeerId, u32>,
+    blocked: Vec<(PeerId, Instant)>,
+    streams: std::collections::HashMap<PeerId, Arc<tokio::sync::Semaphore>>,
+}
+
+impl Coordinator {
+    /// A coordinator with empty tables.
+    pub fn new(
+        ctx: Arc<Context>,
+        connected: watch::Sender<Arc<Vec<PeerId>>>,
+        addresses: watch::Sender<Vec<Multiaddr>>,
+    ) -> Self {
+        Self {
+            ctx,
+            peers: PeerTable::default(),
+            jobs: VecDeque::new(),
+            rates: Rates::default(),
+            listening: Vec::new(),
+            connected,
+            addresses,
+            strikes: std::collections::HashMap::new(),
+            blocked: Vec::new(),
+            streams: std::collections::HashMap::new(),
+        }
+    }
+
+    /// Runs until the network or the node ends.
+    pub async fn run(mut self, mut net: mpsc::Receiver<NetEvent>, mut asks: mpsc::Receiver<Ask>) {
+        for market in self.ctx.markets.view().iter() {
+            self.ctx.net.subscribe(market.id).await;
+        }
+        let mut round = tokio::time::interval(ROUND);
+        let mut presence = tokio::time::interval(PRESENCE);
+        let mut sync = tokio::time::interval(SYNC);
+        loop {
+            tokio::select! {
+                event = net.recv() => match event {
+                    Some(event) => self.hear(event).await,
+                    None => return,
+                },
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.answer(ask).await,
+                    None => return,
+                },
+                _ = round.tick() => self.round().await,
+                _ = presence.tick() => self.tell_presence().await,
+                _ = sync.tick() => self.spawn_sync(),
+            }
+        }
+    }
+
+    // ---- The network speaks -----------------------------------------------------------------------------------------
+
+    async fn hear(&mut self, event: NetEvent) {
+        let now = Instant::now();
+        match event {
+            NetEvent::Listening(address) => {
+                self.listening.push(address);
+                self.addresses.send_replace(self.listening.clone());
+                self.tell_presence().await;
+            }
+            NetEvent::Connected { peer, address, inbound } => self.joined(peer, &address, inbound),
+            NetEvent::Disconnected { peer, reason } => self.left(peer, reason).await,
+            NetEvent::DialFailed { peer: Some(peer) } => self.peers.dial_failed(&peer, now),
+            NetEvent::DialFailed { peer: None } => {}
+            NetEvent::Rtt { peer, rtt } => self.peers.rtt(&peer, rtt),
+            NetEvent::Identified { peer, addresses, speaks_kad } => self.identified(peer, &addresses, speaks_kad).await,
+            NetEvent::Discovered { peer, address, by } => self.discovered(peer, &address, by).await,
+            NetEvent::DeviceAsked { peer, message, reply } => {
+                if self.allowed(peer, Kind::Device).await {
+                    self.ctx.net.answer_device(reply, &self.device_for(&message)).await;
+                }
+            }
+            NetEvent::HeadAsked { peer, message, reply } => {
+                if self.allowed(peer, Kind::Head).await {
+                    let response = self.ctx.markets.head_response(&message);
+                    self.ctx.net.answer_head(reply, &response).await;
+                }
+            }
+            NetEvent::BlobAsked { peer, message, reply } => {
+                let allowed = self.allowed(peer, Kind::Blob).await;
+                let ctx = self.ctx.clone();
+                tokio::spawn(async move {
+                    let response = if allowed { serve_blob(&ctx, &message).await } else { rate_limited() };
+                    ctx.net.answer_blob(reply, &response).await;
+                });
+            }
+            NetEvent::JobStream { peer, stream } => self.job_stream(peer, stream).await,
+            NetEvent::PresenceGossip(gossip) => self.presence(gossip).await,
+            NetEvent::MarketGossip { market, gossip } => self.market_gossip(market, gossip).await,
+            NetEvent::RecordOffered { from, market, head, record } => match self.ctx.markets.judge(&market, &head) {
+                (Verdict::Reject, _) => self.strike(from, "a head record with a bad signature").await,
+                (_, news) => {
+                    if self.ctx.markets.trusts(&market) {
+                        self.ctx.net.store_record(record).await;
+                    }
+                    if news {
+                        self.spawn_sync_with(market, from);
+                    }
+                }
+            },
+            NetEvent::ProviderOffered { record } => {
+                if crate::net::event_loop::blob_of_key(record.key.as_ref()).is_some() {
+                    self.ctx.net.store_provider(record).await;
+                }
+            }
+            NetEvent::Misbehaved { peer, what } => self.strike(peer, &what).await,
+        }
+    }
+
+    fn joined(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) {
+        self.peers.connected(peer, address, inbound, Instant::now());
+        self.publish_connected();
+        let name = self.peers.name(&peer);
+        tracing::info!(peer = peer.short(), %address, inbound, "peer connected");
+        self.ctx.emit(Event::PeerJoined { peer_id: peer, name });
+        self.spawn_device_query(peer);
+        for market in self.ctx.markets.view().iter() {
+            self.spawn_sync_with(market.id, peer);
+        }
+    }
+
+    async fn left(&mut self, peer: PeerId, reason: String) {
+        let name = self.peers.name(&peer);
+        self.peers.disconnected(&peer, Instant::now());
+        self.streams.remove(&peer);
+        self.publish_connected();
+        self.ctx.net.unroute(peer).await;
+        tracing::info!(peer = peer.short(), reason, "peer left");
+        self.ctx.emit(Event::PeerLeft { peer_id: peer, name, reason });
+    }
+
+    fn publish_connected(&self) {
+        self.connected.send_replace(Arc::new(self.peers.connected_ids()));
+    }
+
+    async fn identified(&mut self, peer: PeerId, addresses: &[Multiaddr], speaks_kad: bool) {
+        self.peers.identified(&peer, addresses);
+        if speaks_kad {
+            let known = self.peers.snapshots().into_iter().find(|known| known.peer == peer);
+            for address in known.into_iter().flat_map(|known| known.addresses) {
+                self.ctx.net.route(peer, address).await;
+            }
+        }
+    }
+
+    async fn discovered(&mut self, peer: PeerId, address: &Multiaddr, by: FoundBy) {
+        let now = Instant::now();
+        if peer == self.ctx.local || self.ctx.is_banned(&peer) {
+            return;
+        }
+        if self.peers.discovered(peer, address, by, now) {
+            let addresses = self.peers.dialling(&peer, now);
+            self.ctx.net.start_dial(peer, addresses).await;
+        }
+    }
+
+    /// The device as it answers a discovery message: one that does not fit says that it is not available.
+    fn device_for(&self, message: &Discovery) -> msm_protocol::device::DeviceInfo {
+        let mut device = self.ctx.device();
+        if let Some(need) = &message.need
+            && need.unmet_by(&device, device.eqs).is_some()
+        {
+            device.availability = false;
+        }
+        device
+    }
+
+    async fn allowed(&mut self, peer: PeerId, kind: Kind) -> bool {
+        match self.rates.allow(peer, kind, Instant::now()) {
+            Allowed::Yes => true,
+            Allowed::No => false,
+            Allowed::Drop => {
+                self.ctx.ban(peer, BAN, "far too many requests").await;
+                self.ctx.net.disconnect(peer).await;
+                false
+            }
+        }
+    }
+
+    async fn job_stream(&mut self, peer: PeerId, stream: libp2p::Stream) {
+        if !self.allowed(peer, Kind::Offer).await {
+            return;
+        }
+        let per_peer = self.streams.entry(peer).or_insert_with(|| Arc::new(tokio::sync::Semaphore::new(JOB_STREAMS_PER_PEER)));
+        // Dropping the stream tells the requester that this device is busy; it goes on without it.
+        let (Ok(mine), Ok(all)) = (per_peer.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
+        else {
+            tracing::debug!(peer = peer.short(), "job stream refused: too many are open");
+            return;
+        };
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            let _mine = mine;
+            worker::serve(ctx, peer, stream, all).await;
+        });
+    }
+
+    async fn presence(&mut self, gossip: Gossip) {
+        let verdict = match read_presence(&gossip.data) {
+            Some((peer, _)) if peer == self.ctx.local => Verdict::Ignore,
+            Some((peer, presence)) => {
+                for address in presence.addresses.iter().take(PRESENCE_ADDRESSES).filter_map(|text| text.parse().ok()) {
+                    self.discovered(peer, &address, FoundBy::Gossip).await;
+                }
+                if markets::now().abs_diff(presence.time) <= PRESENCE_AGE { Verdict::Accept } else { Verdict::Ignore }
+            }
+            None => Verdict::Reject,
+        };
+        self.ctx.net.judge(gossip, verdict).await;
+    }
+
+    async fn market_gossip(&mut self, market: MarketId, gossip: Gossip) {
+        let (verdict, news) = self.ctx.markets.judge(&market, &gossip.data);
+        let from = gossip.from;
+        self.ctx.net.judge(gossip, verdict).await;
+        if news {
+            self.spawn_sync_with(market, from);
+        }
+    }
+
+    async fn strike(&mut self, peer: PeerId, what: &str) {
+        let strikes = self.strikes.entry(peer).or_default();
+        *strikes += 1;
+        tracing::warn!(peer = peer.short(), what, strikes = *strikes, "misbehaviour");
+        if *strikes >= STRIKES {
+            self.strikes.remove(&peer);
+            self.blocked.push((peer, Instant::now() + BAN));
+            self.ctx.net.block(peer).await;
+        }
+        if self.strikes.len() > super::peers::PEERS {
+            self.strikes.clear();
+        }
+    }
+
+    // ---- The node's own tasks speak ---------------------------------------------------------------------------------
+
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Peers(answer) => drop(answer.send(self.peers.snapshots())),
+            Ask::Told(peer, info) => self.peers.told(&peer, *info),
+            Ask::Job(report) => {
+                self.jobs.retain(|job| job.job_id != report.job_id);
+                self.jobs.push_front(*report);
+                self.jobs.truncate(JOBS);
+            }
+            Ask::Jobs(answer) => drop(answer.send(self.jobs.iter().cloned().collect())),
+            Ask::Strike(peer, what) => self.strike(peer, &what).await,
+            Ask::MarketChanged(market) => {
+                self.ctx.net.subscribe(market).await;
+                if let Some(head) = self.ctx.markets.head(&market) {
+                    self.ctx.net.publish_head(market, head.clone()).await;
+                    self.ctx.net.put_head(market, head).await;
+                }
+            }
+            Ask::MarketRemoved(market) => self.ctx.net.unsubscribe(market).await,
+        }
+    }
+
+    // ---- Time passes ------------------------------------------------------------------------------------------------
+
+    async fn round(&mut self) {
+        let now = Instant::now();
+        let (over, still) = std::mem::take(&mut self.blocked).into_iter().partition(|(_, until)| *until <= now);
+        self.blocked = still;
+        let over: Vec<(PeerId, Instant)> = over;
+        for (peer, _) in over {
+            self.ctx.net.unblock(peer).await;
+        }
+        for peer in self.peers.due(now) {
+            let addresses = self.peers.dialling(&peer, now);
+            self.ctx.net.start_dial(peer, addresses).await;
+        }
+        for peer in self.peers.connected_ids() {
+            self.spawn_device_query(peer);
+        }
+    }
+
+    async fn tell_presence(&mut self) {
+        let addresses = dialable(&self.listening).into_iter().take(PRESENCE_ADDRESSES).map(|a| a.to_string()).collect();
+        let presence = Presence { v: 1, time: markets::now(), addresses };
+        if let Ok(bytes) = Envelope::sign(&presence, &[&self.ctx.key]).and_then(|envelope| envelope.to_vec()) {
+            self.ctx.net.publish_presence(bytes).await;
+        }
+    }
+
+    fn spawn_device_query(&self, peer: PeerId) {
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            if let Ok(info) = ctx.net.device(peer, &Discovery { v: 1, need: None }).await {
+                ctx.tell(Ask::Told(peer, Box::new(info))).await;
+            }
+        });
+    }
+
+    fn spawn_sync_with(&self, market: MarketId, peer: PeerId) {
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move {
+            if let Err(error) = ctx.markets.sync_from(&ctx, market, peer).await {
+                tracing::debug!(peer = peer.short(), market = market.short(), %error, "no market update");
+            }
+        });
+    }
+
+    fn spawn_sync(&self) {
+        let ctx = self.ctx.clone();
+        tokio::spawn(async move { ctx.markets.sync_all(&ctx).await });
+    }
+}
+
+/// Addresses that others can use: not loopback, unless there is nothing else.
+pub fn dialable(listening: &[Multiaddr]) -> Vec<Multiaddr> {
+    let loopback = |address: &&Multiaddr| crate::net::per_ip::ip_of(address).is_some_and(|ip| ip.is_loopback());
+    let outside: Vec<_> = listening.iter().filter(|address| !loopback(address)).cloned().collect();
+    if outside.is_empty() { listening.to_vec() } else { outside }
+}
+
+/// A presence message and who signed it.
+fn read_presence(data: &[u8]) -> Option<(PeerId, Presence)> {
+    let envelope = Envelope::from_slice::<Presence>(data).ok()?;
+    let key = envelope.claimed_key()?;
+    let presence = envelope.verify_from::<Presence>(&key).ok()?;
+    Some((PeerId::of(&key), presence.into_inner()))
+}
+
+async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
+    let Some(bytes) = ctx.store.get(message.hash).await else { return BlobResponse::Missing };
+    let size = bytes.len() as u64;
+    let start = message.offset.min(size) as usize;
+    let end = start.saturating_add((message.len as usize).min(CHUNK_BYTES)).min(bytes.len());
+    BlobResponse::Have(BlobRange { size, bytes: ByteBuf::from(&bytes[start..end]) })
+}
+
+fn rate_limited() -> BlobResponse {
+    BlobResponse::Refused(Refusal::new(RefusalCode::RateLimited, "too many blob requests"))
+}

@@ -1,0 +1,335 @@
+//! Carries out commands on this node: the door in the same process. `control` puts a socket before it.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use msm_market_index::resolve::closest;
+use msm_protocol::{Manifest, PeerId, document::Status};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{
+    context::{Ask, Context},
+    coordinator::dialable,
+    fetch::fetch,
+    job,
+    markets::Found,
+};
+use crate::{
+    command::{
+        Command, CommandError, Door, ErrorCode, Event, JobReport, PeerRow, Reply, Request, Response, Search,
+        ServiceDetail, ServiceRow, Status as NodeStatus,
+    },
+    home::Home,
+};
+
+/// The door of a node in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeDoor {
+    ctx: Arc<Context>,
+    home: Home,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+}
+
+impl Door for NodeDoor {
+    async fn execute(&self, request: Request, events: mpsc::Sender<Event>) -> Result<Response, CommandError> {
+        let feed = Feed::start(self.ctx.events.subscribe(), events);
+        let result = self.carry_out(request).await;
+        feed.finish().await;
+        result
+    }
+}
+
+/// Copies the node's events to one door while a command runs.
+struct Feed {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Feed {
+    fn start(mut source: broadcast::Receiver<Event>, sink: mpsc::Sender<Event>) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    event = source.recv() => match event {
+                        // A door that does not read misses events; the command does not wait for it.
+                        Ok(event) => drop(sink.try_send(event)),
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return,
+                    },
+                    _ = &mut stopped => return,
+                }
+            }
+        });
+        Self { stop, task }
+    }
+
+    /// Ends after everything that was emitted so far was copied.
+    async fn finish(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+impl NodeDoor {
+    pub(super) fn new(ctx: Arc<Context>, home: Home, addresses: watch::Receiver<Vec<Multiaddr>>) -> Self {
+        Self { ctx, home, addresses }
+    }
+
+    /// Waits until all of `peers` are connected; false when they are not within `patience`.
+    pub async fn wait_connected(&self, peers: &[PeerId], patience: Duration) -> bool {
+        let mut connected = self.ctx.connected.clone();
+        let all = connected.wait_for(|connected| peers.iter().all(|peer| connected.contains(peer)));
+        matches!(tokio::time::timeout(patience, all).await, Ok(Ok(_)))
+    }
+
+    /// Waits until the node listens somewhere.
+    pub async fn wait_listening(&self, patience: Duration) -> Result<(), CommandError> {
+        let mut addresses = self.addresses.clone();
+        let some = addresses.wait_for(|addresses| !addresses.is_empty());
+        match tokio::time::timeout(patience, some).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(CommandError::new(ErrorCode::Failed, "the node listens nowhere").or_try("msm doctor")),
+        }
+    }
+
+    async fn carry_out(&self, request: Request) -> Result<Response, CommandError> {
+        let ctx = &self.ctx;
+        match request.command.clone() {
+            Command::Status => Ok(Reply::Status(Box::new(self.status())).into()),
+            Command::Peers => Ok(Reply::Peers { peers: self.peers().await }.into()),
+            Command::Jobs => Ok(Reply::Jobs { jobs: self.jobs().await }.into()),
+            Command::Job { id } => self.job(&id).await,
+            Command::Search(search) => Ok(Reply::Services { services: self.search(&search).await? }.into()),
+            Command::Show { service } => Ok(Reply::Service(Box::new(self.show(&service).await?)).into()),
+            Command::Invoke(invoke) => job::invoke(ctx.clone(), request, *invoke).await,
+            Command::MarketAdd { target, alias } => {
+                Ok(Reply::Market(ctx.markets.add(ctx, &target, alias.as_deref()).await?).into())
+            }
+            Command::MarketRemove { market } => Ok(Reply::Market(ctx.markets.remove(ctx, &market).await?).into()),
+            Command::MarketList => Ok(Reply::Markets { markets: ctx.markets.rows() }.into()),
+            Command::MarketRefresh => {
+                ctx.markets.reload(ctx).await?;
+                ctx.markets.sync_all(ctx).await;
+                Ok(Reply::Markets { markets: ctx.markets.rows() }.into())
+            }
+            Command::Connect { address } => self.connect(&address).await,
+            Command::Watch => {
+                // The caller ends it by going away.
+                std::future::pending::<()>().await;
+                Err(CommandError::new(ErrorCode::Failed, "watch ended"))
+            }
+        }
+    }
+
+    fn status(&self) -> NodeStatus {
+        let ctx = &self.ctx;
+        let device = ctx.device();
+        let lending = ctx.lending();
+        let addresses = dialable(&self.addresses.borrow());
+        NodeStatus {
+            name: ctx.config.name.clone(),
+            peer_id: ctx.local,
+            uptime_s: ctx.started.elapsed().as_secs(),
+            addresses: addresses.into_iter().map(|address| format!("{address}/p2p/{}", ctx.local)).collect(),
+            lending: lending.is_ok(),
+            lending_detail: match lending {
+                Ok(()) => format!("{} tasks at a time", ctx.slot_count),
+                Err(refusal) => refusal.reason,
+            },
+            peers: ctx.connected().len() as u32,
+            battery: device.ext.battery,
+            network: device.network,
+            gps: device.gps,
+            eqs: device.eqs,
+            markets: ctx.markets.rows(),
+            running_tasks: ctx.running_tasks.load(std::sync::atomic::Ordering::Relaxed),
+            home: self.home.folder().display().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    async fn peers(&self) -> Vec<PeerRow> {
+        job::settle(&self.ctx).await;
+        let snapshots = self.ctx.peers().await;
+        let rows = snapshots.into_iter().map(|peer| {
+            let info = peer.info.as_ref();
+            PeerRow {
+                peer_id: peer.peer,
+                name: info.map(|info| info.ext.name.clone()).unwrap_or_default(),
+                eqs: info.zip(peer.rtt).map(|(info, rtt)| msm_scheduler::eqs::with_net(info.eqs, rtt)),
+                rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
+                network: info.map(|info| info.network),
+                gps: info.map(|info| info.gps),
+                availability: info.map(|info| info.availability),
+                addresses: peer.addresses.iter().map(Multiaddr::to_string).collect(),
+                found_by: peer.found_by.as_str().to_owned(),
+            }
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by(|a, b| b.eqs.unwrap_or(-1.0).total_cmp(&a.eqs.unwrap_or(-1.0)).then(a.peer_id.cmp(&b.peer_id)));
+        rows
+    }
+
+    async fn jobs(&self) -> Vec<JobReport> {
+        let (answer, receiver) = oneshot::channel();
+        self.ctx.tell(Ask::Jobs(answer)).await;
+        receiver.await.unwrap_or_default()
+    }
+
+    async fn job(&self, id: &str) -> Result<Response, CommandError> {
+        let jobs = self.jobs().await;
+        let mut found = jobs.into_iter().filter(|job| job.job_id.to_string().starts_with(id));
+        match (found.next(), found.next()) {
+            (Some(job), None) => Ok(Reply::Job(Box::new(job)).into()),
+            (Some(_), Some(_)) => {
+                let message = format!("{id:?} begins several job ids");
+                Err(CommandError::new(ErrorCode::Usage, message).or_try("msm jobs"))
+            }
+            (None, _) => {
+                let message = format!("not-found: no job {id:?} since this node started");
+                Err(CommandError::new(ErrorCode::NotFound, message).or_try("msm jobs"))
+            }
+        }
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<ServiceRow>, CommandError> {
+        let markets = &self.ctx.markets;
+        if markets.view().iter().any(|view| view.version() == 0) {
+            job::settle(&self.ctx).await;
+            markets.sync_all(&self.ctx).await;
+        }
+        let views = markets.view();
+        if let Some(name) = &search.market
+            && !views.iter().any(|view| view.entry.alias == *name || view.id.to_string() == *name)
+        {
+            let near = closest(views.iter().map(|view| view.entry.alias.as_str()), name);
+            let message = format!("not-found: no market {name:?} is trusted here");
+            let error = CommandError::new(ErrorCode::NotFound, message);
+            return Err(error.or_try(near.map_or("msm market list".into(), |near| format!("msm search --market {near}"))));
+        }
+        let wanted = |alias: &str, id: String| search.market.as_ref().is_none_or(|name| name == alias || *name == id);
+        let mut rows = Vec::new();
+        for view in views.iter().filter(|view| wanted(&view.entry.alias, view.id.to_string())) {
+            let fits = |release: &&msm_protocol::document::Release| {
+                let text = format!("{} {} {}", release.name, release.scope, release.summary).to_lowercase();
+                let scope = search.scope.as_deref().is_none_or(|scope| {
+                    release.scope == scope || release.scope.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'))
+                });
+                let engine = search.engine.as_ref().is_none_or(|engine| release.engines.contains(engine));
+                release.status == Status::Active
+                    && scope
+                    && engine
+                    && search.words.iter().all(|word| text.contains(&word.to_lowercase()))
+            };
+            rows.extend(view.releases.iter().filter(fits).map(|release| row_of(release, &view.entry.alias)));
+        }
+        newest_only(&mut rows);
+        Ok(rows)
+    }
+
+    async fn show(&self, service: &str) -> Result<ServiceDetail, CommandError> {
+        let Found { market, alias, release, .. } = self.ctx.markets.find(&self.ctx, service).await?;
+        let bytes = fetch(&self.ctx, release.manifest, release.size, true, None)
+            .await
+            .map_err(|e| CommandError::new(ErrorCode::NoNode, e.to_string()).or_try("msm peers"))?;
+        let manifest = Manifest::from_slice(&bytes)
+            .map_err(|e| CommandError::new(ErrorCode::Verification, format!("bad-package: {e}")))?;
+        let mut installed = true;
+        for variant in &manifest.variants {
+            installed &= self.ctx.store.has(variant.hash).await;
+        }
+        let view = self.ctx.markets.view();
+        let releases = view.iter().filter(|view| view.id == market).flat_map(|view| view.releases.iter());
+        let mut versions: Vec<_> = releases
+            .filter(|other| other.name == release.name && other.status == Status::Active)
+            .map(|other| other.version.clone())
+            .collect();
+        versions.sort_by(|a, b| semver::Version::parse(b).ok().cmp(&semver::Version::parse(a).ok()));
+        let size = release.size + manifest.variants.iter().map(|variant| variant.size).max().unwrap_or(0);
+        Ok(ServiceDetail {
+            row: row_of(&release, &alias),
+            market_id: market,
+            permissions: permission_lines(&manifest),
+            constraints: constraint_lines(&manifest),
+            deterministic: manifest.work.deterministic,
+            input: manifest.input,
+            output: manifest.output,
+            params: manifest.params,
+            license: manifest.license,
+            authors: manifest.authors,
+            versions,
+            size,
+            installed,
+        })
+    }
+
+    async fn connect(&self, address: &str) -> Result<Response, CommandError> {
+        let usage = |e: libp2p::multiaddr::Error| CommandError::new(ErrorCode::Usage, format!("{address:?}: {e}"));
+        let address: Multiaddr = address.parse().map_err(usage)?;
+        let dialled = self.ctx.net.dial(peer_of(&address), vec![address]).await;
+        let peer_id = dialled.map_err(|e| CommandError::new(ErrorCode::NoNode, e.to_string()).or_try("msm doctor"))?;
+        Ok(Reply::Connected { peer_id }.into())
+    }
+}
+
+fn row_of(release: &msm_protocol::document::Release, alias: &str) -> ServiceRow {
+    ServiceRow {
+        name: release.name.clone(),
+        version: release.version.clone(),
+        scope: release.scope.clone(),
+        engines: release.engines.clone(),
+        rating: release.rating,
+        summary: release.summary.clone(),
+        market: alias.to_owned(),
+        manifest: release.manifest,
+    }
+}
+
+/// Keeps the newest version of each service of each market.
+fn newest_only(rows: &mut Vec<ServiceRow>) {
+    let version = |row: &ServiceRow| semver::Version::parse(&row.version).ok();
+    rows.sort_by(|a, b| (&a.name, &a.market).cmp(&(&b.name, &b.market)).then_with(|| version(b).cmp(&version(a))));
+    rows.dedup_by(|later, first| later.name == first.name && later.market == first.market);
+}
+
+fn permission_lines(manifest: &Manifest) -> Vec<String> {
+    let permissions = &manifest.permissions;
+    let mut lines = Vec::new();
+    if permissions.image {
+        lines.push("image = true: decode and encode pictures".to_owned());
+    }
+    if let Some(gps) = &permissions.gps {
+        lines.push(format!("gps = {gps:?}: this device's position"));
+    }
+    if !permissions.net.is_empty() {
+        lines.push(format!("net = {:?}: fetch from these hosts", permissions.net));
+    }
+    lines
+}
+
+fn constraint_lines(manifest: &Manifest) -> Vec<String> {
+    let constraints = &manifest.constraints;
+    let range = |range: &msm_protocol::manifest::Range| {
+        if range.min == range.max {
+            return range.min.to_string();
+        }
+        format!("{}..{} [{}]", range.min, range.max, range.default.map_or("auto".into(), |n| n.to_string()))
+    };
+    vec![
+        format!("devices {}", range(&constraints.devices)),
+        format!("battery {} %", range(&constraints.battery)),
+        format!("eqs {}", range(&constraints.eqs)),
+        format!("gps {}", if constraints.gps { "REQ" } else { "NREQ" }),
+        format!("network {}", constraints.network.map_or("N.A.".into(), |n| format!("{n:?}").to_uppercase())),
+    ]
+}
+
+/// The peer that an address names at its end.
+pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last()? {
+        Protocol::P2p(peer) => PeerId::from_libp2p_bytes(&peer.to_bytes()).ok(),
+        _ => None,
+    }
+}

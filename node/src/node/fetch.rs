@@ -1,0 +1,227 @@
+//! Gets blobs by hash: from the store, from connected peers, from providers in the DHT, hashed as they arrive.
+//!
+//! Bytes may come from anyone. A provider that sends wrong bytes is banned for a while (B18), one that sends too many
+//! is cut at the signed size (B19), one that is too slow is left for the next (B20), which goes on where it stopped.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use msm_protocol::{
+    ContentHash, PeerId,
+    hash::Hasher,
+    limits::CHUNK_BYTES,
+    message::{BlobRequest, BlobResponse},
+};
+
+use super::context::Context;
+
+/// Peers asked at the same time whether they have a blob. *Judgement.*
+const ASKED_AT_ONCE: usize = 8;
+/// Providers tried for one blob. *Judgement.*
+const PROVIDERS_TRIED: usize = 16;
+/// A peer that sent wrong bytes is not asked again for this long (B18).
+pub const BAN: Duration = Duration::from_secs(600);
+/// One blob, whatever its providers do.
+const FETCH_TIME: Duration = Duration::from_secs(60);
+/// A provider found in the DHT is dialled while it is found; this long its connection may take.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// Why a blob could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Nobody reachable has it.
+    #[error("no peer has {0}")]
+    NotFound(ContentHash),
+    /// Providers were found, none gave the right bytes.
+    #[error("none of {tried} providers gave {hash}: {last}")]
+    Failed {
+        /// The blob.
+        hash: ContentHash,
+        /// Providers tried.
+        tried: usize,
+        /// What the last one did.
+        last: String,
+    },
+    /// It took too long.
+    #[error("{hash} did not arrive within {seconds} s")]
+    Timeout {
+        /// The blob.
+        hash: ContentHash,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+}
+
+/// Fetches the blob `hash` of at most `limit` bytes and keeps it in the store.
+///
+/// `exact` says that the size is signed: then a provider of another size is lying. `hint` is a peer that must have it.
+pub async fn fetch(
+    ctx: &Arc<Context>,
+    hash: ContentHash,
+    limit: u64,
+    exact: bool,
+    hint: Option<PeerId>,
+) -> Result<Bytes, FetchError> {
+    if let Some(bytes) = ctx.store.get(hash).await {
+        return Ok(bytes);
+    }
+    let mut attempt = Attempt {
+        ctx,
+        hash,
+        limit,
+        exact,
+        got: Vec::new(),
+        hasher: Hasher::default(),
+        givers: Vec::new(),
+        tried: HashSet::new(),
+        last: String::new(),
+    };
+    match tokio::time::timeout(FETCH_TIME, attempt.run(hint)).await {
+        Ok(result) => result,
+        Err(_) => Err(FetchError::Timeout { hash, seconds: FETCH_TIME.as_secs() }),
+    }
+}
+
+/// One blob on its way.
+struct Attempt<'a> {
+    ctx: &'a Arc<Context>,
+    hash: ContentHash,
+    limit: u64,
+    exact: bool,
+    /// What has arrived, in order, and its hash so far.
+    got: Vec<u8>,
+    hasher: Hasher,
+    /// Who gave any of it.
+    givers: Vec<PeerId>,
+    tried: HashSet<PeerId>,
+    last: String,
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self, hint: Option<PeerId>) -> Result<Bytes, FetchError> {
+        let mut connected = self.ctx.connected();
+        if let Some(hint) = hint {
+            connected.retain(|peer| *peer != hint);
+            connected.insert(0, hint);
+        }
+        let mut have = self.who_has(connected);
+        while let Some(holder) = have.next().await {
+            if let Some(peer) = holder
+                && let Some(bytes) = self.take_from(peer).await
+            {
+                return Ok(bytes);
+            }
+        }
+        drop(have);
+        let mut providers = self.ctx.net.find_providers(self.hash).await;
+        while let Some(peer) = providers.recv().await {
+            if peer == self.ctx.local || !self.ctx.wait_connected(peer, CONNECT_TIME).await {
+                continue;
+            }
+            if let Some(bytes) = self.take_from(peer).await {
+                return Ok(bytes);
+            }
+        }
+        Err(match self.tried.len() {
+            0 => FetchError::NotFound(self.hash),
+            tried => FetchError::Failed { hash: self.hash, tried, last: std::mem::take(&mut self.last) },
+        })
+    }
+
+    /// Asks peers whether they have the blob, a few at a time; yields those who do as they answer.
+    fn who_has(&self, peers: Vec<PeerId>) -> impl futures::Stream<Item = Option<PeerId>> + Unpin + use<> {
+        let (net, hash) = (self.ctx.net.clone(), self.hash);
+        let asks = peers.into_iter().map(move |peer| {
+            let net = net.clone();
+            async move {
+                let ask = BlobRequest { v: 1, len: 0, hash, offset: 0 };
+                matches!(net.blob(peer, &ask).await, Ok(BlobResponse::Have(_))).then_some(peer)
+            }
+        });
+        Box::pin(futures::stream::iter(asks).buffer_unordered(ASKED_AT_ONCE))
+    }
+
+    /// Takes what is missing from one provider. `Some` when the blob is whole and right.
+    async fn take_from(&mut self, peer: PeerId) -> Option<Bytes> {
+        if self.tried.len() >= PROVIDERS_TRIED || self.ctx.is_banned(&peer) || !self.tried.insert(peer) {
+            return None;
+        }
+        match self.pull(peer).await {
+            Ok(bytes) => {
+                if let Err(error) = self.ctx.store.put(bytes.clone()).await {
+                    tracing::warn!(%error, hash = self.hash.short(), "blob not kept");
+                }
+                Some(bytes)
+            }
+            Err(reason) => {
+                tracing::debug!(peer = peer.short(), hash = self.hash.short(), reason, "provider failed");
+                self.last = reason;
+                None
+            }
+        }
+    }
+
+    async fn pull(&mut self, peer: PeerId) -> Result<Bytes, String> {
+        self.givers.push(peer);
+        loop {
+            let ask = BlobRequest { v: 1, len: CHUNK_BYTES as u32, hash: self.hash, offset: self.got.len() as u64 };
+            let range = match self.ctx.net.blob(peer, &ask).await {
+                Ok(BlobResponse::Have(range)) => range,
+                Ok(BlobResponse::Missing) => return Err("it does not have it any more".into()),
+                Ok(BlobResponse::Refused(refusal)) => return Err(refusal.sanitised().to_string()),
+                Err(error) => return Err(error.to_string()),
+            };
+            let wrong_size = range.size > self.limit || (self.exact && range.size != self.limit);
+            let end = self.got.len() as u64 + range.bytes.len() as u64;
+            if wrong_size || end > range.size || (range.bytes.is_empty() && end < range.size) {
+                self.blame(&[peer]).await;
+                return Err(format!("it says {} bytes where {} are signed", range.size, self.limit));
+            }
+            self.hasher.update(&range.bytes);
+            self.got.extend_from_slice(&range.bytes);
+            if end == range.size {
+                return self.finish().await;
+            }
+        }
+    }
+
+    /// Checks the whole. Wrong bytes from a single giver are its lie; from several nobody can tell, so all is dropped
+    /// and the next provider starts from nothing.
+    async fn finish(&mut self) -> Result<Bytes, String> {
+        let got = std::mem::take(&mut self.got);
+        let givers = std::mem::take(&mut self.givers);
+        if std::mem::take(&mut self.hasher).finish() == self.hash {
+            return Ok(got.into());
+        }
+        if let [only] = givers.as_slice() {
+            self.blame(&[*only]).await;
+        }
+        Err("hash mismatch: the bytes are not those that were signed".into())
+    }
+
+    async fn blame(&self, peers: &[PeerId]) {
+        for peer in peers {
+            self.ctx.ban(*peer, BAN, "sent bytes that do not match their hash").await;
+        }
+    }
+}
+
+/// Fetches several blobs at once; fails with the first that cannot be had.
+pub async fn fetch_all(
+    ctx: &Arc<Context>,
+    wanted: Vec<(ContentHash, u64)>,
+    exact: bool,
+    hint: Option<PeerId>,
+) -> Result<Vec<(ContentHash, Bytes)>, FetchError> {
+    let mut fetches: FuturesUnordered<_> = wanted
+        .into_iter()
+        .map(|(hash, limit)| async move { fetch(ctx, hash, limit, exact, hint).await.map(|bytes| (hash, bytes)) })
+        .collect();
+    let mut all = Vec::new();
+    while let Some(result) = fetches.next().await {
+        all.push(result?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,295 @@
+//! Frames of a job stream: a u32 LE length and that many bytes of CBOR, in both directions.
+//!
+//! One task writes a stream: control frames go first, and bulk is cut into chunks, so that a heartbeat or a cancel
+//! waits for one chunk at most. One task reads it: a frame is never half taken when something else happens first.
+
+use bytes::Bytes;
+use libp2p::Stream;
+use msm_protocol::{
+    ContentHash,
+    cbor::{self, CborError},
+    job::{AttemptRef, Chunk, ChunkBuf},
+    limits::{CHUNK_BYTES, FRAME_BYTES},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf},
+    sync::mpsc,
+};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+
+/// Control frames that wait for the writer: heartbeats, results and cancels of at most a few attempts.
+const CONTROL_QUEUE: usize = 32;
+/// Inputs or outputs that wait for the writer.
+const BULK_QUEUE: usize = 4;
+/// Frames read ahead of the one being handled.
+const READ_QUEUE: usize = 4;
+
+/// Why a stream ended badly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The connection broke.
+    #[error("stream broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// A frame longer than any frame may be.
+    #[error("bad-message: frame of {0} bytes is over {FRAME_BYTES}")]
+    TooLong(usize),
+    /// A frame that is not the message it should be.
+    #[error("bad-message: {0}")]
+    Message(#[from] CborError),
+}
+
+/// Splits a stream into its two ends and starts the tasks that drive them.
+pub fn open<In: DeserializeOwned + Send + 'static>(
+    stream: Stream,
+) -> (mpsc::Receiver<Result<In, FrameError>>, FrameWriter) {
+    let (read, write) = tokio::io::split(stream.compat());
+    let (frames, receiver) = mpsc::channel(READ_QUEUE);
+    tokio::spawn(read_frames(BufReader::new(read), frames));
+    (receiver, spawn_writer(write))
+}
+
+/// Reads frames until the stream ends; an error is the last thing sent.
+async fn read_frames<In: DeserializeOwned>(
+    mut io: BufReader<ReadHalf<Compat<Stream>>>,
+    frames: mpsc::Sender<Result<In, FrameError>>,
+) {
+    loop {
+        let frame = match read_frame(&mut io).await {
+            Ok(Some(bytes)) => cbor::from_slice(&bytes, FRAME_BYTES).map_err(FrameError::from),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let ended = frame.is_err();
+        if frames.send(frame).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// Reads one frame's bytes, or `None` at the end of the stream.
+async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, FrameError> {
+    let length = match io.read_u32_le().await {
+        Ok(length) => length as usize,
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if length > FRAME_BYTES {
+        return Err(FrameError::TooLong(length));
+    }
+    let mut bytes = Vec::with_capacity(length);
+    io.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(Some(bytes))
+}
+
+/// Bytes that follow their announcement.
+struct Bulk {
+    announce: Vec<u8>,
+    attempt: AttemptRef,
+    bytes: Bytes,
+}
+
+/// The way to a stream's writer. The stream is closed when the last clone is gone.
+#[derive(Clone)]
+pub struct FrameWriter {
+    control: mpsc::Sender<Vec<u8>>,
+    bulk: mpsc::Sender<Bulk>,
+}
+
+/// The writer has ended: the other side is gone.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the stream is closed")]
+pub struct WriterGone;
+
+impl FrameWriter {
+    /// Sends one frame.
+    pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), WriterGone> {
+        let frame = cbor::to_vec(message).map_err(|_| WriterGone)?;
+        self.control.send(frame).await.map_err(|_| WriterGone)
+    }
+
+    /// Sends `announce` and then `bytes` in chunks.
+    pub async fn send_bulk<T: Serialize>(
+        &self,
+        announce: &T,
+        attempt: AttemptRef,
+        bytes: Bytes,
+    ) -> Result<(), WriterGone> {
+        let announce = cbor::to_vec(announce).map_err(|_| WriterGone)?;
+        self.bulk.send(Bulk { announce, attempt, bytes }).await.map_err(|_| WriterGone)
+    }
+}
+
+/// The chunk frame, borrowed: the same bytes as the `chunk` variant of both directions.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ChunkFrame<'a> {
+    Chunk(Chunk<'a>),
+}
+
+fn spawn_writer(io: WriteHalf<Compat<Stream>>) -> FrameWriter {
+    let (control, mut controls) = mpsc::channel::<Vec<u8>>(CONTROL_QUEUE);
+    let (bulk, mut bulks) = mpsc::channel::<Bulk>(BULK_QUEUE);
+    tokio::spawn(async move {
+        let mut io = BufWriter::with_capacity(FRAME_BYTES, io);
+        // A broken stream shows itself to the reader too; here it only ends the task.
+        let _ = write_all(&mut io, &mut controls, &mut bulks).await;
+        let _ = io.shutdown().await;
+    });
+    FrameWriter { control, bulk }
+}
+
+async fn write_all(
+    io: &mut (impl AsyncWrite + Unpin),
+    controls: &mut mpsc::Receiver<Vec<u8>>,
+    bulks: &mut mpsc::Receiver<Bulk>,
+) -> std::io::Result<()> {
+    let mut current: Option<(Bulk, usize)> = None;
+    loop {
+        if let Ok(frame) = controls.try_recv() {
+            write_frame(io, &frame).await?;
+            continue;
+        }
+        let Some((bulk, offset)) = &mut current else {
+            io.flush().await?;
+            tokio::select! {
+                biased;
+                frame = controls.recv() => match frame {
+                    Some(frame) => write_frame(io, &frame).await?,
+                    None => return Ok(()),
+                },
+                Some(bulk) = bulks.recv() => {
+                    write_frame(io, &bulk.announce).await?;
+                    current = (!bulk.bytes.is_empty()).then_some((bulk, 0));
+                }
+            }
+            continue;
+        };
+        let end = (*offset + CHUNK_BYTES).min(bulk.bytes.len());
+        let AttemptRef { task, attempt } = bulk.attempt;
+        let bytes = serde_bytes::Bytes::new(&bulk.bytes[*offset..end]);
+        let chunk = ChunkFrame::Chunk(Chunk { task, bytes, offset: *offset as u64, attempt });
+        write_frame(io, &cbor::to_vec(&chunk).map_err(std::io::Error::other)?).await?;
+        *offset = end;
+        if end == bulk.bytes.len() {
+            current = None;
+        }
+    }
+}
+
+async fn write_frame(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> std::io::Result<()> {
+    io.write_u32_le(frame.len() as u32).await?;
+    io.write_all(frame).await
+}
+
+/// Why chunks do not add up to what was announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssemblyError {
+    /// More bytes were announced than a task may have.
+    #[error("bad-message: {size} bytes announced, at most {limit} are allowed")]
+    TooLarge {
+        /// Bytes announced.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A chunk out of order or past the end.
+    #[error("bad-message: chunk at {offset}, expected {expected}")]
+    Offset {
+        /// Where the chunk says it belongs.
+        offset: u64,
+        /// Where the next chunk belongs.
+        expected: u64,
+    },
+    /// The bytes are not those announced.
+    #[error("bad-message: the bytes do not match their hash")]
+    Hash,
+}
+
+/// Puts the chunks of one input or output together.
+#[derive(Debug)]
+pub struct Assembly {
+    hash: ContentHash,
+    size: u64,
+    bytes: Vec<u8>,
+}
+
+impl Assembly {
+    /// Expects `size` bytes with `hash`. Memory is taken as bytes arrive, not as they are announced.
+    pub fn new(hash: ContentHash, size: u64, limit: u64) -> Result<Self, AssemblyError> {
+        if size > limit {
+            return Err(AssemblyError::TooLarge { size, limit });
+        }
+        Ok(Self { hash, size, bytes: Vec::with_capacity((size as usize).min(CHUNK_BYTES)) })
+    }
+
+    /// Adds the next chunk. `Some` when the last byte has arrived and the hash is right.
+    pub fn add(&mut self, chunk: &ChunkBuf) -> Result<Option<Bytes>, AssemblyError> {
+        let expected = self.bytes.len() as u64;
+        let end = expected + chunk.bytes.len() as u64;
+        if chunk.offset != expected || end > self.size || chunk.bytes.is_empty() {
+            return Err(AssemblyError::Offset { offset: chunk.offset, expected });
+        }
+        self.bytes.extend_from_slice(&chunk.bytes);
+        if end < self.size { Ok(None) } else { self.finish().map(Some) }
+    }
+
+    /// True when nothing is to be waited for.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// The whole, checked against its hash.
+    pub fn finish(&mut self) -> Result<Bytes, AssemblyError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if ContentHash::of(&bytes) == self.hash { Ok(bytes.into()) } else { Err(AssemblyError::Hash) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_bytes::ByteBuf;
+
+    fn chunk(offset: u64, bytes: &[u8]) -> ChunkBuf {
+        ChunkBuf { task: 0, bytes: ByteBuf::from(bytes), offset, attempt: 0 }
+    }
+
+    #[test]
+    fn chunks_add_up_or_are_refused() {
+        let hash = ContentHash::of(b"abcd");
+        let new = || Assembly::new(hash, 4, 10).unwrap();
+        let mut good = new();
+        assert_eq!(good.add(&chunk(0, b"ab")), Ok(None));
+        assert_eq!(good.add(&chunk(2, b"cd")).unwrap().as_deref(), Some(&b"abcd"[..]));
+        assert_eq!(new().add(&chunk(1, b"a")), Err(AssemblyError::Offset { offset: 1, expected: 0 }));
+        assert!(matches!(new().add(&chunk(0, b"abcde")), Err(AssemblyError::Offset { .. })));
+        assert!(matches!(new().add(&chunk(0, b"")), Err(AssemblyError::Offset { .. })), "an endless stream of nothing");
+        assert_eq!(new().add(&chunk(0, b"abcx")), Err(AssemblyError::Hash));
+        assert_eq!(Assembly::new(hash, 11, 10).err(), Some(AssemblyError::TooLarge { size: 11, limit: 10 }));
+    }
+
+    #[tokio::test]
+    async fn frames_over_the_cap_are_refused_unread() {
+        let mut bytes = (FRAME_BYTES as u32 + 1).to_le_bytes().to_vec();
+        bytes.push(0);
+        assert!(matches!(read_frame(&mut &bytes[..]).await, Err(FrameError::TooLong(_))));
+        assert!(matches!(read_frame(&mut &[5, 0, 0, 0, 1][..]).await, Err(FrameError::Io(_))));
+        assert!(matches!(read_frame(&mut &[][..]).await, Ok(None)));
+    }
+
+    /// The borrowed chunk that is written is the owned chunk that is read.
+    #[test]
+    fn both_forms_of_a_chunk_are_the_same_bytes() {
+        let borrowed = ChunkFrame::Chunk(Chunk { task: 1, bytes: serde_bytes::Bytes::new(b"x"), offset: 2, attempt: 3 });
+        let owned = ChunkBuf { task: 1, bytes: ByteBuf::from(*b"x"), offset: 2, attempt: 3 };
+        let bytes = cbor::to_vec(&borrowed).unwrap();
+        assert_eq!(bytes, cbor::to_vec(&msm_protocol::job::ToWorker::Chunk(owned.clone())).unwrap());
+        assert_eq!(bytes, cbor::to_vec(&msm_protocol::job::ToRequester::Chunk(owned)).unwrap());
+    }
+}

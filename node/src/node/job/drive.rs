@@ -1,0 +1,385 @@
+//! The driver of one running job: feeds the scheduler with what happens and carries out what it decides.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use msm_protocol::{
+    ContentHash, PeerId, Refusal,
+    job::AttemptRef,
+    limits::{CREDIT, LEASE_MIN},
+};
+use msm_sandbox::{Call, Op, Package};
+use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{
+    Invocation, Resolved, discover, error_of,
+    remote::{self, FromRemote, Terms, ToRemote},
+};
+use crate::{
+    command::{self, CommandError, Event, JobDevice, OnLoss},
+    node::{
+        context::{Ask, Context},
+        fetch::BAN,
+    },
+};
+
+/// Commands that may wait for one worker's stream: its credit, and a cancel for each.
+const COMMANDS: usize = 4 * CREDIT as usize;
+/// Reports of all streams that may wait for the driver.
+const REPORTS: usize = 64;
+
+impl Invocation {
+    /// Runs all tasks; returns their outputs in order.
+    pub(super) async fn drive(
+        &mut self,
+        resolved: &Resolved,
+        selection: &Selection,
+        found: &[discover::Found],
+        inputs: Vec<Bytes>,
+    ) -> Result<Vec<Bytes>, CommandError> {
+        let tasks = inputs.len() as u32;
+        self.report.tasks = tasks;
+        let service = self.report.service.clone();
+        self.ctx.emit(Event::JobStarted { job_id: self.report.job_id, service, tasks });
+        let offer = self.offer(resolved, tasks);
+        let terms = Arc::new(Terms { offer, count: tasks, output_limit: resolved.installed.budget().output });
+        let (reports, receiver) = mpsc::channel(REPORTS);
+        let mut driver = Driver {
+            ctx: self.ctx.clone(),
+            report: &mut self.report,
+            state: JobState::new(
+                JobConfig {
+                    tasks,
+                    on_loss: match self.invoke.on_loss {
+                        OnLoss::Remote => msm_scheduler::OnLoss::Remote,
+                        OnLoss::Local => msm_scheduler::OnLoss::Local,
+                        OnLoss::Partial => msm_scheduler::OnLoss::Partial,
+                    },
+                    credit: CREDIT,
+                    lease: LEASE_MIN,
+                    seed: 0,
+                },
+                Duration::ZERO,
+            ),
+            started: Instant::now(),
+            package: Arc::new(resolved.installed.package(&resolved.params)),
+            resolved,
+            hashes: vec![None; inputs.len()],
+            outputs: vec![None; inputs.len()],
+            inputs,
+            remotes: HashMap::new(),
+            names: found.iter().map(|found| (found.candidate.peer, found.name.clone())).collect(),
+            streams: JoinSet::new(),
+            locals: JoinSet::new(),
+            local_handles: HashMap::new(),
+            arrived: None,
+            refusals: Vec::new(),
+        };
+        for row in selection.rows.iter().filter(|row| row.used) {
+            match row.peer {
+                Some(peer) => driver.hire(peer, terms.clone(), reports.clone()),
+                None => driver.work_here(),
+            }
+        }
+        drop(reports);
+        driver.run(receiver).await
+    }
+}
+
+/// How a job ended.
+enum End {
+    Done,
+    Partial(Vec<u32>),
+    Failed(Refusal),
+}
+
+type LocalResult = (AttemptRef, Result<Bytes, Refusal>);
+
+struct Driver<'a> {
+    ctx: Arc<Context>,
+    report: &'a mut command::JobReport,
+    state: JobState,
+    started: Instant,
+    package: Arc<Package>,
+    resolved: &'a Resolved,
+    inputs: Vec<Bytes>,
+    /// Hashes of inputs that were sent to somebody.
+    hashes: Vec<Option<ContentHash>>,
+    outputs: Vec<Option<Bytes>>,
+    remotes: HashMap<PeerId, mpsc::Sender<ToRemote>>,
+    names: HashMap<PeerId, String>,
+    // Dropping these ends every stream and kills every local child.
+    streams: JoinSet<()>,
+    locals: JoinSet<LocalResult>,
+    local_handles: HashMap<AttemptRef, AbortHandle>,
+    /// Bytes of the result that the scheduler is being told about.
+    arrived: Option<Bytes>,
+    refusals: Vec<(PeerId, Refusal)>,
+}
+
+impl Driver<'_> {
+    fn hire(&mut self, peer: PeerId, terms: Arc<Terms>, reports: mpsc::Sender<FromRemote>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        self.remotes.insert(peer, commands);
+        self.streams.spawn(remote::run(self.ctx.clone(), peer, terms, receiver, reports));
+    }
+
+    fn work_here(&mut self) {
+        self.joined(Worker::Local);
+        self.handle(Input::WorkerReady { worker: Worker::Local, credit: self.ctx.slot_count as u32 });
+    }
+
+    async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Bytes>, CommandError> {
+        self.publish().await;
+        let end = loop {
+            if let Some(end) = self.carry_out() {
+                break end;
+            }
+            if self.remotes.is_empty() && self.no_local() {
+                break End::Failed(self.nobody());
+            }
+            let timeout = self.state.next_timeout();
+            let alarm = async {
+                match timeout {
+                    Some(at) => tokio::time::sleep_until((self.started + at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(report) = reports.recv() => self.hear(report).await,
+                Some(result) = self.locals.join_next(), if !self.locals.is_empty() => self.local_done(result),
+                () = alarm => self.handle(Input::Tick),
+            }
+        };
+        self.tally();
+        match end {
+            End::Done => {}
+            End::Partial(missing) => {
+                self.report.state = command::JobState::Partial;
+                let note = format!("{} of {} tasks are missing: {missing:?}", missing.len(), self.report.tasks);
+                self.report.notes.push(note);
+            }
+            End::Failed(refusal) => return Err(error_of(&refusal)),
+        }
+        // A partial result is what there is: missing parts are left out of the merge.
+        Ok(self.outputs.into_iter().flatten().collect())
+    }
+
+    fn no_local(&self) -> bool {
+        !self.report.devices.iter().any(|device| device.local)
+    }
+
+    fn nobody(&self) -> Refusal {
+        match self.refusals.first() {
+            Some((peer, refusal)) => {
+                Refusal::new(refusal.code, format!("no device took the job; {}: {refusal}", self.name(*peer)))
+            }
+            None => Refusal::new(msm_protocol::RefusalCode::Constraint, "every device was lost"),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.state.handle(input, self.started.elapsed());
+    }
+
+    async fn hear(&mut self, report: FromRemote) {
+        match report {
+            FromRemote::Input(input, bytes) => {
+                match &input {
+                    Input::WorkerReady { worker, .. } => self.joined(*worker),
+                    Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
+                    Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => self.failed(*peer, *attempt, refusal),
+                    _ => {}
+                }
+                self.arrived = bytes;
+                self.handle(input);
+            }
+            FromRemote::Refused(peer, refusal) => {
+                self.remotes.remove(&peer);
+                let (job_id, name, code) = (self.report.job_id, self.name(peer), refusal.code.to_string());
+                self.report.notes.push(format!("{name} did not take the job: {refusal}"));
+                let reason = refusal.reason.clone();
+                self.ctx.emit(Event::DeviceRefused { job_id, peer_id: peer, name, code, reason });
+                self.refusals.push((peer, refusal));
+            }
+            FromRemote::Lied(peer, what) => {
+                self.ctx.ban(peer, BAN, &what).await;
+                self.leave(peer, what.clone());
+                self.handle(Input::WorkerLost { worker: Worker::Remote(peer), reason: what });
+            }
+        }
+    }
+
+    fn failed(&mut self, peer: PeerId, attempt: AttemptRef, refusal: &Refusal) {
+        let AttemptRef { task, attempt } = attempt;
+        let (job_id, code, reason) = (self.report.job_id, refusal.code.to_string(), refusal.reason.clone());
+        self.report.notes.push(format!("task {task} failed on {}: {refusal}", self.name(peer)));
+        self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, task, attempt, code, reason });
+    }
+
+    fn leave(&mut self, peer: PeerId, reason: String) {
+        self.remotes.remove(&peer);
+        if let Some(device) = self.report.devices.iter_mut().find(|device| device.peer_id == peer) {
+            device.lost = Some(reason);
+        }
+    }
+
+    fn local_done(&mut self, result: Result<LocalResult, tokio::task::JoinError>) {
+        // A cancelled local attempt is not waited for.
+        let Ok((attempt, result)) = result else { return };
+        self.local_handles.remove(&attempt);
+        let worker = Worker::Local;
+        match result {
+            Ok(bytes) => {
+                let output = OutputId { hash: ContentHash::of(&bytes), size: bytes.len() as u64 };
+                self.arrived = Some(bytes);
+                self.handle(Input::Result { worker, attempt, output });
+            }
+            Err(refusal) => {
+                self.failed(self.ctx.local, attempt, &refusal);
+                self.handle(Input::Failed { worker, attempt, refusal });
+            }
+        }
+    }
+
+    /// Carries out everything the scheduler has decided; `Some` at the end of the job.
+    fn carry_out(&mut self) -> Option<End> {
+        let mut end = None;
+        while let Some(output) = self.state.poll_output() {
+            match output {
+                Output::Start { worker, attempt } => self.start(worker, attempt),
+                Output::Cancel { worker, attempt } => self.cancel(worker, attempt),
+                Output::Accepted { attempt, worker } => self.accepted(worker, attempt),
+                Output::Dropped { attempt, worker, why } => {
+                    self.arrived = None;
+                    tracing::debug!(job = self.report.job_id.short(), %worker, ?attempt, %why, "result dropped");
+                }
+                Output::Lost { worker, tasks_back, reason } => self.lost(worker, tasks_back, reason),
+                Output::Done => end = Some(End::Done),
+                Output::Failed { refusal } => end = Some(End::Failed(refusal)),
+                Output::Partial { missing } => end = Some(End::Partial(missing)),
+            }
+        }
+        end
+    }
+
+    fn start(&mut self, worker: Worker, attempt: AttemptRef) {
+        let Some(input) = self.inputs.get(attempt.task as usize).cloned() else { return };
+        let peer_id = self.peer_of(worker);
+        let (job_id, AttemptRef { task, attempt: number }) = (self.report.job_id, attempt);
+        match worker {
+            Worker::Local => self.start_here(attempt, input),
+            Worker::Remote(peer) => {
+                let hash = self.hash_of(task, &input);
+                let sent = self.remotes.get(&peer).map(|remote| remote.try_send(ToRemote::Start { attempt, input, hash }));
+                if !matches!(sent, Some(Ok(()))) {
+                    let reason = "its stream takes no more".to_owned();
+                    self.handle(Input::WorkerLost { worker, reason });
+                    return;
+                }
+            }
+        }
+        self.ctx.emit(Event::TaskStarted { job_id, peer_id, task, attempt: number });
+    }
+
+    fn hash_of(&mut self, task: u32, input: &Bytes) -> ContentHash {
+        match self.hashes.get_mut(task as usize) {
+            Some(known) => *known.get_or_insert_with(|| ContentHash::of(input)),
+            None => ContentHash::of(input),
+        }
+    }
+
+    fn start_here(&mut self, attempt: AttemptRef, input: Bytes) {
+        let ctx = self.ctx.clone();
+        let call = Call {
+            package: self.package.clone(),
+            client: ctx.local,
+            op: Op::Part { index: attempt.task, count: self.report.tasks },
+            params: self.resolved.params.clone(),
+            input,
+            budget: self.resolved.installed.budget(),
+        };
+        let handle = self.locals.spawn(async move {
+            let _slot = ctx.slots.acquire().await;
+            (attempt, ctx.sandbox.call(call).await.map(|output| output.bytes))
+        });
+        self.local_handles.insert(attempt, handle);
+    }
+
+    fn cancel(&mut self, worker: Worker, attempt: AttemptRef) {
+        match worker {
+            Worker::Local => {
+                if let Some(handle) = self.local_handles.remove(&attempt) {
+                    handle.abort();
+                }
+            }
+            Worker::Remote(peer) => {
+                if let Some(remote) = self.remotes.get(&peer) {
+                    let _ = remote.try_send(ToRemote::Cancel(attempt));
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
+        let AttemptRef { task, attempt } = attempt;
+        if let Some(place) = self.outputs.get_mut(task as usize) {
+            *place = self.arrived.take();
+        }
+        let peer_id = self.peer_of(worker);
+        self.report.tasks_done += 1;
+        if let Some(device) = self.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
+            device.tasks += 1;
+        }
+        let (job_id, done, tasks) = (self.report.job_id, self.report.tasks_done, self.report.tasks);
+        self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
+    }
+
+    fn joined(&mut self, worker: Worker) {
+        let peer_id = self.peer_of(worker);
+        let (job_id, name, local) = (self.report.job_id, self.name(peer_id), worker == Worker::Local);
+        if !self.report.devices.iter().any(|device| device.peer_id == peer_id) {
+            self.report.devices.push(JobDevice { peer_id, name: name.clone(), tasks: 0, local, lost: None });
+        }
+        self.ctx.emit(Event::DeviceJoined { job_id, peer_id, name, local });
+    }
+
+    fn lost(&mut self, worker: Worker, tasks_back: u32, reason: String) {
+        let peer_id = self.peer_of(worker);
+        let (job_id, name) = (self.report.job_id, self.name(peer_id));
+        self.leave(peer_id, reason.clone());
+        self.report.notes.push(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
+        self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
+    }
+
+    fn peer_of(&self, worker: Worker) -> PeerId {
+        match worker {
+            Worker::Local => self.ctx.local,
+            Worker::Remote(peer) => peer,
+        }
+    }
+
+    fn name(&self, peer: PeerId) -> String {
+        if peer == self.ctx.local {
+            return self.ctx.config.name.clone();
+        }
+        self.names.get(&peer).cloned().unwrap_or_else(|| peer.short())
+    }
+
+    fn tally(&mut self) {
+        let progress = self.state.progress();
+        self.report.tasks_rerun = progress.reruns + progress.hedges;
+    }
+
+    async fn publish(&mut self) {
+        self.ctx.tell(Ask::Job(Box::new(self.report.clone()))).await;
+    }
+}

@@ -1,0 +1,438 @@
+//! The markets that this owner trusts: what is believed of each, kept newest, never below its floor.
+//!
+//! Verification is `msm-market-index`'s; here bytes are brought to it from peers, the DHT, folders and web servers,
+//! and what it accepts is written durably before it is used. Every reader sees whole [`MarketView`]s.
+
+mod add;
+mod saved;
+pub mod source;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use msm_market_index::{Freshness, HeadOutcome, ResolveError, ServiceRef, TrustError, TrustedMarket, TreeWalk, resolve};
+use msm_protocol::{
+    ContentHash, MarketId, PeerId,
+    document::Release,
+    limits::{PAGE_BYTES, ROOTS_PER_RESPONSE},
+    message::{HeadRequest, HeadResponse},
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::watch;
+
+use self::source::{Source, SourceError};
+use super::{
+    context::{Ask, Context},
+    job,
+};
+use crate::{
+    command::{CommandError, ErrorCode, Event, MarketRow},
+    floors::{FloorError, Floors},
+    home::{Home, MarketEntry},
+    net::{NetError, Verdict},
+};
+
+/// Why a market could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MarketError {
+    /// What was offered is not to be believed.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The bytes could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A peer did not answer.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The floor could not be read or written: nothing new is believed.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+    /// The node is ending.
+    #[error("the node is ending")]
+    Interrupted,
+    /// Not one of this owner's markets.
+    #[error("{0} is not trusted here")]
+    NotTrusted(MarketId),
+}
+
+impl From<TrustError> for MarketError {
+    fn from(error: TrustError) -> Self {
+        let text = error.to_string();
+        Self::Refused(text.strip_prefix("refused: ").unwrap_or(&text).to_owned())
+    }
+}
+
+/// One trusted market as everybody reads it.
+#[derive(Debug, Clone)]
+pub struct MarketView {
+    /// The pinned id.
+    pub id: MarketId,
+    /// The owner's name for it, and where it came from.
+    pub entry: MarketEntry,
+    /// What is believed.
+    trusted: Arc<TrustedMarket>,
+    /// Envelopes as they came, to pass on and to start from.
+    saved: Arc<saved::Saved>,
+    /// Releases of the index in use.
+    pub releases: Arc<Vec<Release>>,
+    by_manifest: Arc<HashMap<ContentHash, usize>>,
+}
+
+impl MarketView {
+    /// Version of the index in use, 0 for none.
+    pub fn version(&self) -> u64 {
+        self.trusted.index().map_or(0, |index| index.version)
+    }
+
+    fn row(&self) -> MarketRow {
+        let freshness = match self.trusted.freshness(now()) {
+            Freshness::Fresh => "fresh",
+            Freshness::Stale { .. } => "stale",
+            Freshness::Unknown => "unknown",
+        };
+        MarketRow {
+            alias: self.entry.alias.clone(),
+            name: self.trusted.root().map(|root| root.name.clone()).unwrap_or_default(),
+            market: self.id,
+            fingerprint: self.id.fingerprint(),
+            version: self.version(),
+            services: self.releases.len() as u64,
+            freshness: freshness.to_owned(),
+            expires: self.trusted.fresh_until().unwrap_or(0),
+            published_here: self.entry.publish_folder.is_some(),
+        }
+    }
+}
+
+/// A release and the market it was found in.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The market.
+    pub market: MarketId,
+    /// Its alias.
+    pub alias: String,
+    /// Version of its index.
+    pub index_version: u64,
+    /// The release.
+    pub release: Release,
+}
+
+/// All trusted markets of a node.
+pub struct Markets {
+    home: Home,
+    floors: Arc<Floors>,
+    view: watch::Sender<Arc<Vec<MarketView>>>,
+    /// One update of one market at a time.
+    updating: Mutex<HashMap<MarketId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Unix seconds by this device's clock.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Markets {
+    /// Reads what the home trusts and what is known of it. Bytes below a floor are not believed again; pages that the
+    /// store has lost are fetched at the next update.
+    pub async fn open(home: Home, floors: Arc<Floors>, store: &crate::store::StoreHandle) -> Result<Self, CommandError> {
+        let entries = home.markets()?;
+        let mut views = Vec::new();
+        for entry in entries.entries() {
+            let saved = saved::load(&floors, entry.market)
+                .map_err(|e| CommandError::new(ErrorCode::Verification, format!("market {}: {e}", entry.alias)))?;
+            views.push(saved::restore(entry.clone(), saved, store).await);
+        }
+        Ok(Self { home, floors, view: watch::Sender::new(Arc::new(views)), updating: Mutex::default() })
+    }
+
+    /// All trusted markets.
+    pub fn view(&self) -> Arc<Vec<MarketView>> {
+        self.view.borrow().clone()
+    }
+
+    fn get(&self, market: &MarketId) -> Option<MarketView> {
+        self.view.borrow().iter().find(|view| view.id == *market).cloned()
+    }
+
+    /// True when this owner trusts `market`.
+    pub fn trusts(&self, market: &MarketId) -> bool {
+        self.view.borrow().iter().any(|view| view.id == *market)
+    }
+
+    /// The release that `market` vouches for under this manifest hash.
+    pub fn release(&self, market: &MarketId, manifest: &ContentHash) -> Option<Release> {
+        let view = self.get(market)?;
+        view.by_manifest.get(manifest).and_then(|at| view.releases.get(*at)).cloned()
+    }
+
+    /// Rows for listings.
+    pub fn rows(&self) -> Vec<MarketRow> {
+        self.view.borrow().iter().map(MarketView::row).collect()
+    }
+
+    /// What a peer gets that asks for a market's newest head.
+    pub fn head_response(&self, request: &HeadRequest) -> HeadResponse {
+        let Some(view) = self.get(&request.market) else { return HeadResponse::default() };
+        let skip = usize::try_from(request.root).unwrap_or(usize::MAX);
+        let roots = view.saved.roots.iter().skip(skip).take(ROOTS_PER_RESPONSE).cloned().collect();
+        HeadResponse { head: view.saved.head.clone(), roots }
+    }
+
+    /// The newest head envelope of a market, to gossip and to put into the DHT.
+    pub fn head(&self, market: &MarketId) -> Option<Vec<u8>> {
+        self.get(market)?.saved.head.as_ref().map(|head| head.to_vec())
+    }
+
+    /// What to do with a head that somebody passes on: whether to pass it on, and whether it is news.
+    pub fn judge(&self, market: &MarketId, head: &[u8]) -> (Verdict, bool) {
+        let Some(view) = self.get(market) else { return (Verdict::Ignore, false) };
+        match TrustedMarket::clone(&view.trusted).update_head(head, now()) {
+            Ok(HeadOutcome::Known) => (Verdict::Ignore, false),
+            Ok(_) => (Verdict::Accept, true),
+            Err(TrustError::Rollback { .. } | TrustError::Expired { .. } | TrustError::RootVersion { .. }) => {
+                (Verdict::Ignore, false)
+            }
+            Err(_) => (Verdict::Reject, false),
+        }
+    }
+
+    /// Finds the release that a text names: `[market/]name[@range]` or a manifest hash.
+    pub async fn find(&self, ctx: &Arc<Context>, service: &str) -> Result<Found, CommandError> {
+        if self.view().iter().any(|view| view.version() == 0) {
+            // A market was added before anybody who knows it was around.
+            job::settle(ctx).await;
+            self.sync_all(ctx).await;
+        }
+        let views = self.view();
+        if views.is_empty() {
+            return Err(no_market(ctx).await);
+        }
+        if let Ok(hash) = service.parse::<ContentHash>() {
+            return find_hash(&views, hash);
+        }
+        let usage = |e: ResolveError| CommandError::new(ErrorCode::Usage, e.to_string()).or_try("msm search");
+        let request: ServiceRef = service.parse().map_err(usage)?;
+        let mut found = Vec::new();
+        let mut missed = None;
+        for view in views.iter().filter(|view| request.market.as_ref().is_none_or(|alias| *alias == view.entry.alias)) {
+            match resolve(&view.releases, service) {
+                Ok(release) => found.push(Found {
+                    market: view.id,
+                    alias: view.entry.alias.clone(),
+                    index_version: view.version(),
+                    release: release.clone(),
+                }),
+                Err(error) => missed = Some(missed.map_or(error.clone(), |earlier| nearer(earlier, error))),
+            }
+        }
+        if let [_, second, ..] = found.as_slice() {
+            let names: Vec<String> = found.iter().map(|f| format!("{}/{}", f.alias, f.release.name)).collect();
+            let message = format!("{service:?} is in several markets: {}", names.join(", "));
+            let hint = format!("msm show {}/{}", second.alias, second.release.name);
+            return Err(CommandError::new(ErrorCode::Usage, message).or_try(hint));
+        }
+        found.pop().ok_or_else(|| not_found(&request, missed))
+    }
+
+    /// Asks `peer` for a newer index of `market` and takes it if its signatures hold.
+    pub async fn sync_from(&self, ctx: &Arc<Context>, market: MarketId, peer: PeerId) -> Result<(), MarketError> {
+        loop {
+            let view = self.get(&market).ok_or(MarketError::NotTrusted(market))?;
+            let root = view.trusted.next_root() - 1;
+            let answer = ctx.net.head(peer, &HeadRequest { v: 1, root, market }).await?;
+            let more = answer.roots.len() == ROOTS_PER_RESPONSE;
+            let head = answer.head.filter(|_| !more);
+            let result = self.learn(ctx, market, answer.roots, head, &Source::Peers(Some(peer))).await;
+            if let Err(MarketError::Refused(why)) = &result {
+                tracing::warn!(peer = peer.short(), market = market.short(), why, "market update refused");
+            }
+            result?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks everybody connected for newer indexes of every market, and the DHT for markets nobody has answered for.
+    pub async fn sync_all(&self, ctx: &Arc<Context>) {
+        let peers = ctx.connected();
+        for view in self.view().iter() {
+            for peer in &peers {
+                if let Err(error) = self.sync_from(ctx, view.id, *peer).await {
+                    tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update");
+                }
+            }
+            if self.get(&view.id).is_some_and(|view| view.version() == 0) {
+                self.sync_from_dht(ctx, view.id).await;
+            }
+        }
+    }
+
+    /// Looks for the head in the DHT; roots and index then come from peers that have them.
+    async fn sync_from_dht(&self, ctx: &Arc<Context>, market: MarketId) {
+        let mut heads = ctx.net.find_heads(market).await;
+        while let Some(head) = heads.recv().await {
+            let result = self.learn(ctx, market, Vec::new(), Some(ByteBuf::from(head)), &Source::Peers(None)).await;
+            if let Err(error) = result {
+                tracing::debug!(market = market.short(), %error, "head record not used");
+            }
+        }
+    }
+
+    fn lock_of(&self, market: MarketId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut updating: MutexGuard<'_, _> = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        updating.entry(market).or_default().clone()
+    }
+
+    /// Takes newer roots, head and index of a market, from wherever they come. All or nothing, and the floor first.
+    async fn learn(
+        &self,
+        ctx: &Arc<Context>,
+        market: MarketId,
+        roots: Vec<ByteBuf>,
+        head: Option<ByteBuf>,
+        source: &Source,
+    ) -> Result<(), MarketError> {
+        let lock = self.lock_of(market);
+        let _one_at_a_time = lock.lock().await;
+        let view = self.get(&market).ok_or(MarketError::NotTrusted(market))?;
+        let mut trusted = TrustedMarket::clone(&view.trusted);
+        let mut saved = saved::Saved::clone(&view.saved);
+        let (mut releases, mut changed) = (None, false);
+        for root in roots {
+            if let msm_market_index::RootOutcome::Accepted { .. } = trusted.update_root(&root, now())? {
+                saved.roots.push(root);
+                changed = true;
+            }
+        }
+        if let Some(head) = head {
+            match trusted.update_head(&head, now())? {
+                HeadOutcome::Known => {}
+                HeadOutcome::Renewed => {
+                    saved.head = Some(head);
+                    changed = true;
+                }
+                HeadOutcome::Fetch { hash, size, .. } => {
+                    let index = source.get(ctx, hash, size, true).await?;
+                    trusted.update_index(&index, now())?;
+                    let all = read_releases(ctx, &trusted, source).await?;
+                    msm_market_index::trust::check_successor(&view.releases, &all)?;
+                    saved.head = Some(head);
+                    saved.index = Some(ByteBuf::from(index.to_vec()));
+                    releases = Some(all);
+                    changed = true;
+                }
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        saved.floor = trusted.floor();
+        saved::save(&self.floors, market, &saved).await?;
+        let before = view.version();
+        let next = MarketView::new(view.entry, trusted, saved, releases.unwrap_or_else(|| view.releases.to_vec()));
+        let (alias, version) = (next.entry.alias.clone(), next.version());
+        self.replace(next);
+        tracing::info!(market = market.short(), alias, version, "market updated");
+        if version != before {
+            ctx.emit(Event::MarketUpdated { alias, version });
+        }
+        ctx.tell(Ask::MarketChanged(market)).await;
+        Ok(())
+    }
+
+    fn replace(&self, next: MarketView) {
+        self.view.send_modify(|views| {
+            let mut all = Vec::clone(views);
+            match all.iter_mut().find(|view| view.id == next.id) {
+                Some(place) => *place = next,
+                None => all.push(next),
+            }
+            *views = Arc::new(all);
+        });
+    }
+}
+
+impl MarketView {
+    fn new(entry: MarketEntry, trusted: TrustedMarket, saved: saved::Saved, releases: Vec<Release>) -> Self {
+        let by_manifest = releases.iter().enumerate().map(|(at, release)| (release.manifest, at)).collect();
+        Self {
+            id: entry.market,
+            entry,
+            trusted: Arc::new(trusted),
+            saved: Arc::new(saved),
+            releases: Arc::new(releases),
+            by_manifest: Arc::new(by_manifest),
+        }
+    }
+}
+
+/// Reads the whole tree of releases of the index in use, fetching the pages that are not here.
+async fn read_releases(
+    ctx: &Arc<Context>,
+    trusted: &TrustedMarket,
+    source: &Source,
+) -> Result<Vec<Release>, MarketError> {
+    let refused = |error: msm_market_index::TreeError| MarketError::Refused(format!("bad-message: index tree: {error}"));
+    let Some(index) = trusted.index() else { return Ok(Vec::new()) };
+    let mut walk = TreeWalk::all(index);
+    let mut pages: HashMap<ContentHash, Bytes> = HashMap::new();
+    loop {
+        let missing = walk.advance(|hash| pages.get(hash).cloned()).map_err(refused)?;
+        if missing.is_empty() {
+            return walk.releases().map_err(refused);
+        }
+        for hash in missing {
+            let page = source.get(ctx, hash, PAGE_BYTES as u64, false).await?;
+            pages.insert(hash, page);
+        }
+    }
+}
+
+fn find_hash(views: &[MarketView], hash: ContentHash) -> Result<Found, CommandError> {
+    let found = views.iter().find_map(|view| {
+        let release = view.releases.get(*view.by_manifest.get(&hash)?)?.clone();
+        Some(Found { market: view.id, alias: view.entry.alias.clone(), index_version: view.version(), release })
+    });
+    found.ok_or_else(|| {
+        let message = format!("refused: unknown-package: {hash} is in no index of a market that is trusted here");
+        CommandError::new(ErrorCode::NotFound, message).or_try("msm search")
+    })
+}
+
+/// Of two misses the one that helps more: a near name beats none.
+fn nearer(a: ResolveError, b: ResolveError) -> ResolveError {
+    match (&a, &b) {
+        (ResolveError::NotFound { closest: None, .. }, _) => b,
+        _ => a,
+    }
+}
+
+fn not_found(request: &ServiceRef, missed: Option<ResolveError>) -> CommandError {
+    let Some(error) = missed else {
+        let alias = request.market.clone().unwrap_or_default();
+        let message = format!("not-found: no market {alias:?} is trusted here");
+        return CommandError::new(ErrorCode::NotFound, message).or_try("msm market list");
+    };
+    let hint = match &error {
+        ResolveError::NotFound { closest: Some(name), .. } => format!("msm show {name}"),
+        _ => "msm search".to_owned(),
+    };
+    CommandError::new(ErrorCode::NotFound, error.to_string()).or_try(hint)
+}
+
+/// Nothing is trusted here. Neighbours may name markets; whether to trust one is the owner's choice.
+async fn no_market(ctx: &Context) -> CommandError {
+    let message = "refused: untrusted-market: this device trusts no market, so it runs nobody's code";
+    let error = CommandError::new(ErrorCode::NotAllowed, message);
+    let offered = ctx.peers().await.into_iter().find_map(|peer| peer.info?.ext.markets.first().copied());
+    match offered {
+        Some(market) => error.or_try(format!("msm market add {market}")),
+        None => error.or_try("msm market add msm:market:FINGERPRINT"),
+    }
+}

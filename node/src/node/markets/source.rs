@@ -1,0 +1,124 @@
+//! Where a market's files come from: peers, a folder, or a web server. None of them is believed.
+
+use std::{io::Read, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use msm_market_index::PublishedFolder;
+use msm_protocol::{ContentHash, PeerId};
+
+use crate::node::{
+    context::Context,
+    fetch::{FetchError, fetch},
+};
+
+/// One file from a web server.
+const HTTP_TIME: Duration = Duration::from_secs(20);
+
+/// Why a file could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// No peer had it.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The folder could not be read.
+    #[error("{0}")]
+    Folder(String),
+    /// The web server did not give it.
+    #[error("{url}: {reason}")]
+    Http {
+        /// The address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It is not there.
+    #[error("{0} is missing")]
+    Missing(String),
+}
+
+/// A source.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Peers, one of which must have it.
+    Peers(Option<PeerId>),
+    /// A published folder.
+    Folder(PublishedFolder),
+    /// The same folder behind a web server; the address ends without a slash.
+    Http(String),
+}
+
+impl Source {
+    /// A blob of at most `limit` bytes, kept in the store.
+    pub async fn get(
+        &self,
+        ctx: &Arc<Context>,
+        hash: ContentHash,
+        limit: u64,
+        exact: bool,
+    ) -> Result<Bytes, SourceError> {
+        if let Some(bytes) = ctx.store.get(hash).await {
+            return Ok(bytes);
+        }
+        let bytes = match self {
+            Self::Peers(hint) => return Ok(fetch(ctx, hash, limit, exact, *hint).await?),
+            Self::Folder(_) | Self::Http(_) => self.file(&format!("blobs/{hash}"), limit).await?,
+        };
+        let bytes: Bytes = bytes.ok_or_else(|| SourceError::Missing(hash.to_string()))?.into();
+        if ContentHash::of(&bytes) != hash {
+            return Err(SourceError::Missing(format!("{hash} (the file there has other bytes)")));
+        }
+        if let Err(error) = ctx.store.put(bytes.clone()).await {
+            tracing::warn!(%error, hash = hash.short(), "blob not kept");
+        }
+        Ok(bytes)
+    }
+
+    /// A file of a published market by its path, such as `head.cbor`. Peers have none.
+    pub async fn file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        match self {
+            Self::Peers(_) => Ok(None),
+            Self::Folder(folder) => {
+                let path = folder.path().join(path);
+                tokio::task::spawn_blocking(move || read_file(&path, limit))
+                    .await
+                    .unwrap_or_else(|e| Err(SourceError::Folder(e.to_string())))
+            }
+            Self::Http(base) => {
+                let url = format!("{base}/{path}");
+                tokio::task::spawn_blocking(move || download(&url, limit))
+                    .await
+                    .unwrap_or_else(|e| Err(SourceError::Folder(e.to_string())))
+            }
+        }
+    }
+}
+
+fn read_file(path: &std::path::Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let failed = |e: std::io::Error| SourceError::Folder(format!("{}: {e}", path.display()));
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(SourceError::Folder(format!("{} is over {limit} bytes", path.display())));
+    }
+    Ok(Some(bytes))
+}
+
+fn download(url: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let failed = |reason: String| SourceError::Http { url: url.to_owned(), reason };
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(HTTP_TIME)).max_redirects(3).build().into();
+    match agent.get(url).call() {
+        Ok(mut response) => {
+            let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
+            bytes.map(Some).map_err(|e| failed(e.to_string()))
+        }
+        Err(ureq::Error::StatusCode(404)) => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}

@@ -1,0 +1,191 @@
+//! A running node. Read in this order:
+//!
+//! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
+//! 2. [`coordinator`]: the driver that hears the network and decides.
+//! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
+//! 4. [`frames`], [`worker`]: serving others. [`job`]: using others.
+//! 5. [`door`]: carrying out commands.
+
+pub mod context;
+pub mod coordinator;
+pub mod door;
+pub mod fetch;
+pub mod frames;
+pub mod job;
+pub mod markets;
+pub mod packages;
+pub mod peers;
+pub mod rates;
+pub mod worker;
+
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicU32},
+    time::{Duration, Instant},
+};
+
+use msm_protocol::PeerId;
+use msm_sandbox::{Sandbox, SandboxConfig};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+
+pub use door::NodeDoor;
+
+use self::{
+    context::{Context, EVENT_BACKLOG},
+    coordinator::{ASKS, Coordinator},
+    markets::Markets,
+    packages::Packages,
+};
+use crate::{
+    command::{CommandError, ErrorCode},
+    config::{BadValue, Config, RawConfig},
+    floors::Floors,
+    home::{Home, HomeLock},
+    monitor::Monitor,
+    net::{self, NetConfig},
+    speed::Speed,
+    store::StoreHandle,
+};
+
+/// Job streams of others that may be open at a time, in all.
+const JOB_STREAMS: usize = 64;
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Its files.
+    pub home: Home,
+    /// Multiaddresses to listen on; empty for what the configuration says.
+    pub listen: Vec<String>,
+    /// Multiaddresses to dial; empty for what the configuration says.
+    pub peers: Vec<String>,
+    /// Announce and discover by mDNS, when a flag says so.
+    pub mdns: Option<bool>,
+    /// Lend this device, when a flag says so.
+    pub offer: Option<bool>,
+    /// Started for one call only.
+    pub ephemeral: bool,
+}
+
+impl NodeOptions {
+    /// The flags as the topmost layer of the configuration.
+    fn flags(&self) -> Result<RawConfig, CommandError> {
+        let usage = |e: BadValue| CommandError::new(ErrorCode::Usage, e.to_string());
+        let mut flags = RawConfig::default();
+        if !self.listen.is_empty() {
+            let parsed = self.listen.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+            flags.node.listen = Some(parsed.map_err(usage)?);
+        }
+        if !self.peers.is_empty() {
+            let parsed = self.peers.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+            flags.node.peers = Some(parsed.map_err(usage)?);
+        }
+        flags.node.mdns = self.mdns;
+        flags.offer.enabled = self.offer;
+        Ok(flags)
+    }
+}
+
+/// A running node. Dropping it without [`Node::shutdown`] ends its tasks without a word to its peers.
+pub struct Node {
+    ctx: Arc<Context>,
+    home: Home,
+    addresses: watch::Receiver<Vec<libp2p::Multiaddr>>,
+    coordinator: tokio::task::JoinHandle<()>,
+    _lock: HomeLock,
+}
+
+fn failed(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(ErrorCode::Failed, error.to_string())
+}
+
+impl Node {
+    /// Starts a node: reads the home, opens the store, joins the network.
+    pub async fn start(options: NodeOptions) -> Result<Self, CommandError> {
+        let flags = options.flags()?;
+        let home = options.home;
+        let lock = home.lock()?;
+        let mut config = Config::load(&home, flags)?;
+        if options.ephemeral {
+            config.offer.enabled = false;
+        }
+        for warning in &config.warnings {
+            tracing::warn!(warning, "configuration");
+        }
+        let key = home.identity()?;
+        let floors = Arc::new(Floors::open(&home.floors_dir())?);
+        let store = StoreHandle::open(&home.store_dir()).await?;
+        let speed = Speed::load_or_measure(&home).value();
+        let monitor = Monitor::start(&config);
+        let sandbox = Sandbox::new(SandboxConfig::default()).map_err(failed)?;
+        let listen = config.node.listen.clone();
+        let mdns = config.node.mdns;
+        let (net, net_events) = net::start(NetConfig { key: home.identity()?, listen, mdns }).await.map_err(failed)?;
+        let markets = Markets::open(home.clone(), floors, &store).await?;
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slot_count = config.offer.slot_count(cores);
+        let (connected_sender, connected) = watch::channel(Arc::new(Vec::<PeerId>::new()));
+        let (address_sender, addresses) = watch::channel(Vec::new());
+        let (asks, ask_receiver) = mpsc::channel(ASKS);
+        let ctx = Arc::new(Context {
+            started: Instant::now(),
+            local: PeerId::of(&key.public()),
+            key,
+            net,
+            store,
+            sandbox,
+            monitor,
+            config,
+            speed,
+            markets,
+            packages: Packages::default(),
+            slots: Arc::new(Semaphore::new(slot_count)),
+            slot_count,
+            running_tasks: AtomicU32::new(0),
+            job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),
+            connected,
+            asks,
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            bans: Mutex::default(),
+        });
+        let coordinator = Coordinator::new(ctx.clone(), connected_sender, address_sender);
+        let coordinator = tokio::spawn(coordinator.run(net_events, ask_receiver));
+        let node = Self { ctx, home, addresses, coordinator, _lock: lock };
+        node.ctx.markets.reload(&node.ctx).await?;
+        node.dial_configured();
+        Ok(node)
+    }
+
+    /// Dials the addresses that the owner gave, again and again while they do not answer.
+    fn dial_configured(&self) {
+        for address in self.ctx.config.node.peers.clone() {
+            let ctx = self.ctx.clone();
+            tokio::spawn(async move {
+                let mut wait = Duration::from_millis(250);
+                while let Err(error) = ctx.net.dial(door::peer_of(&address), vec![address.clone()]).await {
+                    tracing::debug!(%address, %error, "not reached yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(30));
+                }
+            });
+        }
+    }
+
+    /// Carries out commands.
+    pub fn door(&self) -> NodeDoor {
+        NodeDoor::new(self.ctx.clone(), self.home.clone(), self.addresses.clone())
+    }
+
+    /// Its home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Leaves the network in order and ends.
+    pub async fn shutdown(self) {
+        self.ctx.net.shutdown().await;
+        self.coordinator.abort();
+        let _ = self.coordinator.await;
+        self.ctx.store.flush().await;
+    }
+}

@@ -1,0 +1,117 @@
+//! Packages ready to run: a manifest that a trusted market vouches for, and one variant that this device can run.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use msm_protocol::{
+    ContentHash, Manifest, PeerId, Refusal, RefusalCode,
+    document::Release,
+    manifest::{Engine, Split},
+};
+use msm_sandbox::{Budget, Package, Work};
+
+use super::{context::Context, fetch::fetch};
+
+/// Packages kept decoded. *Judgement.*
+const KEPT: usize = 32;
+
+/// A manifest and the bytes of the variant that runs here.
+#[derive(Debug)]
+pub struct Installed {
+    /// Hash of the manifest.
+    pub hash: ContentHash,
+    /// What the service says about itself.
+    pub manifest: Manifest,
+    /// The engine that was chosen.
+    pub engine: Engine,
+    /// The variant's bytes.
+    source: bytes::Bytes,
+}
+
+impl Installed {
+    /// The package as the sandbox takes it. The split depends on the parameters (a blur's halo is its radius).
+    pub fn package(&self, params: &str) -> Package {
+        let work = match &self.manifest.work.split {
+            Split::None => Work::Whole,
+            Split::Bytes(size) => Work::Bytes { size: *size },
+            Split::Lines(n) => Work::Lines { n: *n },
+            Split::JsonArray => Work::JsonArray,
+            Split::ImageRows(_) => Work::ImageRows { halo: self.manifest.halo_rows(params) },
+            Split::Service => Work::Service,
+        };
+        Package {
+            hash: self.hash,
+            engine: msm_sandbox::Engine::Js,
+            source: self.source.clone(),
+            work,
+            image: self.manifest.permissions.image,
+            label: format!("{}@{}", self.manifest.name, self.manifest.version),
+        }
+    }
+
+    /// What one task may use.
+    pub fn budget(&self) -> Budget {
+        let limits = &self.manifest.limits;
+        Budget { memory: limits.memory, time: Duration::from_millis(limits.time_ms), output: limits.output }
+    }
+}
+
+/// A small cache of installed packages, newest first.
+#[derive(Debug, Default)]
+pub struct Packages {
+    kept: Mutex<VecDeque<Arc<Installed>>>,
+}
+
+impl Packages {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Installed>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, hash: ContentHash, engine: Option<Engine>) -> Option<Arc<Installed>> {
+        let fits = |package: &Arc<Installed>| package.hash == hash && engine.is_none_or(|engine| engine == package.engine);
+        self.kept().iter().find(|package| fits(package)).cloned()
+    }
+
+    fn keep(&self, package: Arc<Installed>) {
+        let mut kept = self.kept();
+        kept.retain(|other| other.hash != package.hash || other.engine != package.engine);
+        kept.push_front(package);
+        kept.truncate(KEPT);
+    }
+}
+
+/// Gets the package of `release`, which a trusted market vouches for. `hint` is a peer that must have it.
+pub async fn install(
+    ctx: &Arc<Context>,
+    release: &Release,
+    engine: Option<Engine>,
+    hint: Option<PeerId>,
+) -> Result<Arc<Installed>, Refusal> {
+    if let Some(package) = ctx.packages.cached(release.manifest, engine) {
+        return Ok(package);
+    }
+    let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
+    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(|e| bad(e.to_string()))?;
+    let manifest = Manifest::from_slice(&bytes).map_err(|e| bad(format!("manifest: {e}")))?;
+    if manifest.name != release.name || manifest.version != release.version {
+        let (name, version) = (&manifest.name, &manifest.version);
+        return Err(bad(format!("the manifest says {name}@{version}, the index {}@{}", release.name, release.version)));
+    }
+    let runs_here = |wanted: Engine| wanted == Engine::Js && engine.is_none_or(|engine| engine == wanted);
+    let Some(variant) = manifest.variants.iter().find(|variant| runs_here(variant.engine)) else {
+        let engines: Vec<&str> = manifest.variants.iter().map(|variant| variant.engine.as_str()).collect();
+        return Err(bad(format!("no variant for this device: it runs js, the package has {}", engines.join(", "))));
+    };
+    let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(|e| bad(e.to_string()))?;
+    let engine = variant.engine;
+    let variant = variant.hash;
+    let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source });
+    ctx.packages.keep(package.clone());
+    // Whoever has it serves it: neighbours need not find the publisher.
+    ctx.net.provide(release.manifest).await;
+    ctx.net.provide(variant).await;
+    Ok(package)
+}

@@ -1,0 +1,295 @@
+//! The worker's side of a job stream: decides about the offer, runs the tasks, signs for the results.
+//!
+//! A package runs only when a market that this owner trusts vouches for it; what the requester says is never enough.
+//! When the requester goes away its tasks end with it (B92): their children are killed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p::Stream;
+use msm_protocol::{
+    ContentHash, Envelope, PeerId, Refusal, RefusalCode,
+    document::Status,
+    job::{Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester, ToWorker},
+    limits::{CREDIT, HEARTBEAT, TASK_BYTES},
+};
+use msm_sandbox::{Call, Op, Package};
+use serde_bytes::ByteBuf;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{
+    context::Context,
+    frames::{self, Assembly, FrameError, FrameWriter},
+    packages::{self, Installed},
+};
+
+/// The offer must follow the opening of the stream within this (B45).
+const OFFER_TIME: Duration = Duration::from_secs(5);
+/// A stream on which nothing runs and nothing is said is closed after this.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// Serves one job stream to its end.
+pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, _permit: OwnedSemaphorePermit) {
+    let (mut frames, writer) = frames::open::<ToWorker>(stream);
+    let offer = match tokio::time::timeout(OFFER_TIME, frames.recv()).await {
+        Ok(Some(Ok(ToWorker::Offer(offer)))) => offer,
+        Ok(Some(Ok(_))) => return refuse(&writer, Refusal::new(RefusalCode::BadMessage, "no offer came first")).await,
+        Ok(Some(Err(error))) => return refuse(&writer, Refusal::new(RefusalCode::BadMessage, error.to_string())).await,
+        Ok(None) | Err(_) => return,
+    };
+    let job = offer.job;
+    match accept(&ctx, peer, &offer).await {
+        Ok(job) => {
+            let engine = job.installed.engine.as_str().to_owned();
+            if writer.send(&ToRequester::Accept(Accept { credit: CREDIT, engine })).await.is_ok() {
+                tracing::debug!(peer = peer.short(), job = offer.job.short(), "offer accepted");
+                job.run(frames, writer).await;
+            }
+        }
+        Err(refusal) => {
+            tracing::info!(peer = peer.short(), job = job.short(), %refusal, "offer refused");
+            refuse(&writer, refusal).await;
+        }
+    }
+}
+
+async fn refuse(writer: &FrameWriter, refusal: Refusal) {
+    let _ = writer.send(&ToRequester::Refuse(refusal)).await;
+}
+
+/// Decides about an offer, in the order: lent at all, market, release, device, package, parameters.
+async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, Refusal> {
+    if offer.v != 1 {
+        return Err(Refusal::new(RefusalCode::BadMessage, format!("offer version {} is not 1", offer.v)));
+    }
+    if !ctx.markets.trusts(&offer.market) {
+        let reason = format!("this device does not trust {}", offer.market);
+        return Err(Refusal::new(RefusalCode::UntrustedMarket, reason));
+    }
+    ctx.lending()?;
+    let release = match ctx.markets.release(&offer.market, &offer.manifest) {
+        Some(release) => release,
+        // The requester may know a newer index; only its signatures make us believe it.
+        None => {
+            if let Err(error) = ctx.markets.sync_from(ctx, offer.market, peer).await {
+                tracing::debug!(peer = peer.short(), %error, "index not updated");
+            }
+            ctx.markets.release(&offer.market, &offer.manifest).ok_or_else(|| {
+                let reason = format!("{} is not in the index of {}", offer.manifest, offer.market.short());
+                Refusal::new(RefusalCode::UnknownPackage, reason)
+            })?
+        }
+    };
+    if release.status == Status::Revoked {
+        let reason = format!("{}@{} was revoked by its market", release.name, release.version);
+        return Err(Refusal::new(RefusalCode::Revoked, reason));
+    }
+    let installed = packages::install(ctx, &release, None, Some(peer)).await?;
+    if !installed.manifest.allows(&offer.need) {
+        let reason = "the offer asks less than the manifest requires";
+        return Err(Refusal::new(RefusalCode::Constraint, reason));
+    }
+    let bad_params = |e: msm_protocol::manifest::ManifestError| Refusal::new(RefusalCode::BadInput, e.to_string());
+    let params: Arc<str> = installed.manifest.check_params_text(&offer.params).map_err(bad_params)?.into();
+    let package = Arc::new(installed.package(&params));
+    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, package, params };
+    job.fits_device()?;
+    Ok(job)
+}
+
+/// An accepted offer.
+struct Job {
+    ctx: Arc<Context>,
+    peer: PeerId,
+    offer: Offer,
+    installed: Arc<Installed>,
+    package: Arc<Package>,
+    params: Arc<str>,
+}
+
+/// An attempt whose input is still arriving.
+struct Arriving {
+    header: TaskHeader,
+    assembly: Assembly,
+}
+
+type Finished = (AttemptRef, ContentHash, Result<msm_sandbox::Output, Refusal>);
+
+impl Job {
+    fn fits_device(&self) -> Result<(), Refusal> {
+        let device = self.ctx.device();
+        match self.offer.need.unmet_by(&device, device.eqs) {
+            Some(reason) => Err(Refusal::new(RefusalCode::Constraint, reason)),
+            None => Ok(()),
+        }
+    }
+
+    async fn run(self, mut frames: mpsc::Receiver<Result<ToWorker, FrameError>>, writer: FrameWriter) {
+        let mut arriving: HashMap<AttemptRef, Arriving> = HashMap::new();
+        let mut running: HashMap<AttemptRef, AbortHandle> = HashMap::new();
+        // Dropping the set when this function ends aborts every task in it, and with it its child.
+        let mut tasks: JoinSet<Finished> = JoinSet::new();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut idle_until = Instant::now() + IDLE_TIME;
+        loop {
+            let ended = tokio::select! {
+                frame = frames.recv() => match frame {
+                    None | Some(Ok(ToWorker::Done)) => Err(None),
+                    Some(Err(error)) => Err(Some(Refusal::new(RefusalCode::BadMessage, error.to_string()))),
+                    Some(Ok(frame)) => {
+                        idle_until = Instant::now() + IDLE_TIME;
+                        self.frame(frame, &mut arriving, &mut running, &mut tasks).map_err(Some)
+                    }
+                },
+                Some(finished) = tasks.join_next(), if !tasks.is_empty() => {
+                    idle_until = Instant::now() + IDLE_TIME;
+                    match finished {
+                        Ok((attempt, input, outcome)) => {
+                            running.remove(&attempt);
+                            self.answer(&writer, attempt, input, outcome).await
+                        }
+                        // Cancelled: nobody waits for it.
+                        Err(_) => Ok(()),
+                    }
+                }
+                _ = heartbeat.tick(), if !running.is_empty() => {
+                    let attempts = running.keys().copied().collect();
+                    writer.send(&ToRequester::Heartbeat(Heartbeat { attempts })).await.map_err(|_| None)
+                }
+                () = tokio::time::sleep_until(idle_until), if running.is_empty() => Err(None),
+            };
+            if let Err(refusal) = ended {
+                if let Some(refusal) = refusal {
+                    tracing::info!(peer = self.peer.short(), job = self.offer.job.short(), %refusal, "leaving the job");
+                    refuse(&writer, refusal).await;
+                }
+                return;
+            }
+        }
+    }
+
+    /// Handles one frame; an error ends the job.
+    fn frame(
+        &self,
+        frame: ToWorker,
+        arriving: &mut HashMap<AttemptRef, Arriving>,
+        running: &mut HashMap<AttemptRef, AbortHandle>,
+        tasks: &mut JoinSet<Finished>,
+    ) -> Result<(), Refusal> {
+        let bad = |reason: String| Refusal::new(RefusalCode::BadMessage, reason);
+        match frame {
+            ToWorker::Task(header) => {
+                self.ctx.lending()?;
+                self.fits_device()?;
+                let attempt = AttemptRef { task: header.task, attempt: header.attempt };
+                if arriving.len() + running.len() >= CREDIT as usize {
+                    return Err(bad(format!("more than {CREDIT} tasks at a time")));
+                }
+                if arriving.contains_key(&attempt) || running.contains_key(&attempt) {
+                    return Err(Refusal::new(RefusalCode::Duplicate, "this attempt was sent before"));
+                }
+                let assembly =
+                    Assembly::new(header.hash, header.size, TASK_BYTES as u64).map_err(|e| bad(e.to_string()))?;
+                let mut task = Arriving { header, assembly };
+                if task.assembly.is_empty() {
+                    let input = task.assembly.finish().map_err(|e| bad(e.to_string()))?;
+                    running.insert(attempt, tasks.spawn(self.execute(attempt, &task.header, input)));
+                } else {
+                    arriving.insert(attempt, task);
+                }
+            }
+            ToWorker::Chunk(chunk) => {
+                let attempt = AttemptRef { task: chunk.task, attempt: chunk.attempt };
+                // The rest of a cancelled input is still on its way.
+                let Some(task) = arriving.get_mut(&attempt) else { return Ok(()) };
+                if let Some(input) = task.assembly.add(&chunk).map_err(|e| bad(e.to_string()))? {
+                    let header = task.header.clone();
+                    arriving.remove(&attempt);
+                    running.insert(attempt, tasks.spawn(self.execute(attempt, &header, input)));
+                }
+            }
+            ToWorker::Cancel(attempt) => {
+                arriving.remove(&attempt);
+                if let Some(task) = running.remove(&attempt) {
+                    task.abort();
+                }
+            }
+            ToWorker::Offer(_) => return Err(bad("a second offer on one stream".into())),
+            ToWorker::Done => {}
+        }
+        Ok(())
+    }
+
+    /// Runs one task when a slot is free.
+    fn execute(
+        &self,
+        attempt: AttemptRef,
+        header: &TaskHeader,
+        input: Bytes,
+    ) -> impl Future<Output = Finished> + Send + use<> {
+        let ctx = self.ctx.clone();
+        let hash = header.hash;
+        let call = Call {
+            package: self.package.clone(),
+            client: self.peer,
+            op: Op::Part { index: header.task, count: header.count },
+            params: self.params.clone(),
+            input,
+            budget: self.installed.budget(),
+        };
+        async move {
+            let _slot = ctx.slots.acquire().await;
+            ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
+            let _running = Running(&ctx);
+            (attempt, hash, ctx.sandbox.call(call).await)
+        }
+    }
+
+    async fn answer(
+        &self,
+        writer: &FrameWriter,
+        attempt: AttemptRef,
+        input: ContentHash,
+        outcome: Result<msm_sandbox::Output, Refusal>,
+    ) -> Result<(), Option<Refusal>> {
+        let result = |outcome| ToRequester::Result(Box::new(TaskResult { task: attempt.task, attempt: attempt.attempt, outcome }));
+        let output = match outcome {
+            Ok(output) => output,
+            Err(refusal) => return writer.send(&result(Outcome::Failed(refusal))).await.map_err(|_| None),
+        };
+        let receipt = Receipt {
+            v: 1,
+            job: self.offer.job,
+            peer: self.ctx.local,
+            task: attempt.task,
+            input,
+            output: ContentHash::of(&output.bytes),
+            package: self.offer.manifest,
+        };
+        let receipt = Envelope::sign(&receipt, &[&self.ctx.key]).and_then(|envelope| envelope.to_vec());
+        let receipt = receipt.map_err(|e| Some(Refusal::new(RefusalCode::Other, e.to_string())))?;
+        let done = Done {
+            size: output.bytes.len() as u64,
+            cpu_us: output.cpu.as_micros() as u64,
+            receipt: ByteBuf::from(receipt),
+        };
+        writer.send_bulk(&result(Outcome::Done(done)), attempt, output.bytes).await.map_err(|_| None)
+    }
+}
+
+/// Counts a task as running until it ends in whatever way.
+struct Running<'a>(&'a Context);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running_tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,679 @@
+//! Blobs in files named by their hash, with bounds, pins and eviction.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use msm_protocol::{ContentHash, MarketId};
+
+use super::{
+    StoreError, StoreLimits,
+    index::{Index, IndexError, Record},
+    recent::Recent,
+};
+use crate::home::{FileError, files};
+
+/// A use is written to the index when this many others have come since the last one written: order among blobs used
+/// together is not worth a write for each read.
+const USES_PER_WRITE: u64 = 64;
+/// An index that could not be opened (full disk) is tried again this often (B52: recovers within 2 s).
+const INDEX_RETRY: Duration = Duration::from_secs(1);
+
+/// The state of a store, for `status` and `doctor`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Blobs on disk.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blobs found damaged, and deleted, since it was opened.
+    pub damaged: u64,
+    /// Where a damaged index was put aside when it was opened.
+    pub quarantined: Option<PathBuf>,
+    /// False while pins, origins and uses are not written to disk (full disk).
+    pub index: bool,
+    /// True when the last blob did not fit on the disk.
+    pub disk_full: bool,
+}
+
+/// Blobs by hash. All calls block on the disk: use it through [`super::StoreHandle`].
+#[derive(Debug)]
+pub struct ContentStore {
+    dir: PathBuf,
+    limits: StoreLimits,
+    /// What is on disk. This is what counts while the store is open; the index is its copy.
+    table: HashMap<ContentHash, Entry>,
+    /// Unpinned blobs by use, oldest first.
+    evictable: BTreeMap<u64, ContentHash>,
+    /// Bytes for each market.
+    origins: HashMap<MarketId, u64>,
+    bytes: u64,
+    /// Counts uses.
+    clock: u64,
+    recent: Recent,
+    index: Option<Index>,
+    index_tried: Instant,
+    damaged: u64,
+    quarantined: Option<PathBuf>,
+    disk_full: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    record: Record,
+    /// The use that the index knows; 0 when it knows none.
+    written: u64,
+}
+
+impl ContentStore {
+    /// Opens the store in `dir`, or begins one. A damaged index is put aside and rebuilt; a full disk only means that
+    /// nothing new is stored.
+    ///
+    /// # Errors
+    /// The folder is a link, foreign, or cannot be made (B56).
+    pub fn open(dir: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
+        files::private_folder(dir)?;
+        files::private_folder(&dir.join("blobs"))?;
+        let opened = Index::open(dir);
+        let mut store = Self {
+            dir: dir.to_owned(),
+            limits,
+            table: HashMap::new(),
+            evictable: BTreeMap::new(),
+            origins: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+            recent: Recent::new(limits.recent_bytes),
+            index: opened.index,
+            index_tried: Instant::now(),
+            damaged: 0,
+            quarantined: opened.quarantined,
+            disk_full: false,
+        };
+        store.take_in(opened.records)?;
+        Ok(store)
+    }
+
+    /// Makes table and index agree with the files: they are the truth.
+    fn take_in(&mut self, records: Vec<(ContentHash, Record)>) -> Result<(), StoreError> {
+        let mut known: HashMap<ContentHash, Record> = records.into_iter().collect();
+        let folder = self.dir.join("blobs");
+        let failed = |source| FileError::Io { what: "read", path: folder.clone(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            match name.to_str().and_then(|name| name.parse::<ContentHash>().ok()) {
+                Some(hash) => {
+                    let Ok(meta) = entry.metadata() else { continue };
+                    let fresh = Record { size: meta.len(), origin: None, pinned: false, used: 0 };
+                    let record = known.remove(&hash).map_or(fresh, |record| Record { size: meta.len(), ..record });
+                    found.push((hash, record));
+                }
+                // A blob that was being written when the process was killed.
+                None => drop(fs::remove_file(entry.path())),
+            }
+        }
+        for lost in known.keys() {
+            self.note(|index| index.remove(lost));
+        }
+        found.sort_by_key(|(_, record)| record.used);
+        for (hash, record) in found {
+            // Each use has its own number, whatever the index said.
+            let used = record.used.max(self.clock + 1);
+            self.clock = used;
+            let written = if record.used == used { used } else { 0 };
+            self.insert(hash, Entry { record: Record { used, ..record }, written });
+        }
+        while self.bytes > self.limits.total_bytes || self.table.len() > self.limits.blobs {
+            if !self.evict_one(None) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The blob, if it is there and whole. One that is not is deleted and counted (B53).
+    pub fn get(&mut self, hash: &ContentHash) -> Option<Bytes> {
+        self.retry_index();
+        if let Some(bytes) = self.recent.get(hash) {
+            self.touch(hash);
+            return Some(bytes);
+        }
+        let size = self.table.get(hash)?.record.size;
+        let bytes = match self.read(hash, size) {
+            Ok(bytes) if ContentHash::of(&bytes) == *hash => Bytes::from(bytes),
+            outcome => {
+                let why = outcome.err().map_or_else(|| "its hash is wrong".to_owned(), |error| error.to_string());
+                tracing::warn!(hash = hash.short(), why, "damaged blob deleted");
+                self.damaged += 1;
+                self.delete(hash);
+                return None;
+            }
+        };
+        self.recent.put(*hash, bytes.clone());
+        self.touch(hash);
+        Some(bytes)
+    }
+
+    fn read(&self, hash: &ContentHash, size: u64) -> io::Result<Vec<u8>> {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(hash))?;
+        let limit = size.min(self.limits.blob_bytes);
+        let mut bytes = Vec::with_capacity(limit as usize + 1);
+        // One byte more, so that a file that grew is noticed.
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Stores a blob, fetched for the market `origin` if for any, and makes room by deleting what was not used for
+    /// longest: of that market when it has more than its share.
+    pub fn put(&mut self, bytes: Bytes, origin: Option<MarketId>) -> Result<ContentHash, StoreError> {
+        self.retry_index();
+        let size = bytes.len() as u64;
+        if size > self.limits.blob_bytes {
+            return Err(StoreError::TooLarge { size, limit: self.limits.blob_bytes });
+        }
+        let hash = ContentHash::of(&bytes);
+        // In memory first: on a full disk it can be used at least for a while.
+        self.recent.put(hash, bytes.clone());
+        if self.table.contains_key(&hash) && self.is_on_disk(&hash, size) {
+            self.touch(&hash);
+            return Ok(hash);
+        }
+        // Its file has vanished; what the owner wanted kept is kept again.
+        let pinned = self.table.get(&hash).is_some_and(|entry| entry.record.pinned);
+        self.delete_entry(&hash);
+        self.make_room(size, origin)?;
+        self.check_free(size)?;
+        let path = self.path(&hash);
+        if let Err(source) = write_whole(&path, &bytes) {
+            self.disk_full = files::is_disk_full(&source);
+            if self.disk_full {
+                let (free, needed) = (self.free().map_or(0, |(free, _)| free), size);
+                return Err(StoreError::DiskFull { path: self.dir.clone(), free, needed });
+            }
+            return Err(StoreError::Write { path, source });
+        }
+        self.disk_full = false;
+        let used = self.tick();
+        self.insert(hash, Entry { record: Record { size, origin, pinned, used }, written: 0 });
+        Ok(hash)
+    }
+
+    /// True when the blob is known; not whether its bytes are still right: only reading tells.
+    pub fn has(&self, hash: &ContentHash) -> bool {
+        self.table.contains_key(hash) || self.recent.contains(hash)
+    }
+
+    /// Bytes of the blob.
+    pub fn size(&self, hash: &ContentHash) -> Option<u64> {
+        self.table.get(hash).map(|entry| entry.record.size).or_else(|| self.recent.size(hash))
+    }
+
+    /// Keeps the blob until [`Self::unpin`], whatever must go. False when it is not there.
+    pub fn pin(&mut self, hash: &ContentHash) -> bool {
+        self.set_pin(hash, true)
+    }
+
+    /// Lets the blob go when room is needed. False when it is not there.
+    pub fn unpin(&mut self, hash: &ContentHash) -> bool {
+        self.set_pin(hash, false)
+    }
+
+    fn set_pin(&mut self, hash: &ContentHash, pinned: bool) -> bool {
+        let Some(entry) = self.table.get_mut(hash) else { return false };
+        entry.record.pinned = pinned;
+        let record = entry.record;
+        if pinned {
+            self.evictable.remove(&record.used);
+        } else {
+            self.evictable.insert(record.used, *hash);
+        }
+        self.write_record(hash, record);
+        true
+    }
+
+    /// Bytes of all blobs on disk.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How the store is.
+    pub fn health(&self) -> StoreHealth {
+        StoreHealth {
+            blobs: self.table.len(),
+            bytes: self.bytes,
+            damaged: self.damaged,
+            quarantined: self.quarantined.clone(),
+            index: self.index.is_some(),
+            disk_full: self.disk_full,
+        }
+    }
+
+    /// Writes what the index has not written yet.
+    pub fn flush(&mut self) {
+        self.note(Index::flush);
+    }
+
+    // ---- room ----------------------------------------------------------------------------------------------------
+
+    fn make_room(&mut self, size: u64, origin: Option<MarketId>) -> Result<(), StoreError> {
+        if let Some(market) = origin {
+            let limit = self.limits.market_bytes;
+            while self.origins.get(&market).copied().unwrap_or(0) + size > limit {
+                if !self.evict_one(Some(market)) {
+                    let used = self.origins.get(&market).copied().unwrap_or(0);
+                    return Err(StoreError::Full { used, limit });
+                }
+            }
+        }
+        while self.bytes + size > self.limits.total_bytes || self.table.len() >= self.limits.blobs {
+            if !self.evict_one(None) {
+                return Err(StoreError::Full { used: self.bytes, limit: self.limits.total_bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the blob (of one market) that was not used for longest. False when there is none that may go.
+    fn evict_one(&mut self, of: Option<MarketId>) -> bool {
+        let origin = |hash: &ContentHash| self.table.get(hash).and_then(|entry| entry.record.origin);
+        let oldest = self.evictable.values().find(|hash| of.is_none() || origin(hash) == of).copied();
+        oldest.inspect(|hash| self.delete(hash)).is_some()
+    }
+
+    /// The disk must keep its minimum free with this blob on it.
+    fn check_free(&mut self, size: u64) -> Result<(), StoreError> {
+        // A file system that does not tell is not full until it says so.
+        let Some((free, total)) = self.free() else { return Ok(()) };
+        let needed = size.saturating_add(self.limits.must_stay_free(total));
+        self.disk_full = free < needed;
+        if self.disk_full { Err(StoreError::DiskFull { path: self.dir.clone(), free, needed }) } else { Ok(()) }
+    }
+
+    /// Bytes free to this user and in all, on the disk of the store.
+    fn free(&self) -> Option<(u64, u64)> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        Some((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+    }
+
+    // ---- bookkeeping ---------------------------------------------------------------------------------------------
+
+    fn path(&self, hash: &ContentHash) -> PathBuf {
+        self.dir.join("blobs").join(hash.to_string())
+    }
+
+    fn is_on_disk(&self, hash: &ContentHash, size: u64) -> bool {
+        fs::symlink_metadata(self.path(hash)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn insert(&mut self, hash: ContentHash, entry: Entry) {
+        let record = entry.record;
+        self.bytes += record.size;
+        if let Some(origin) = record.origin {
+            *self.origins.entry(origin).or_default() += record.size;
+        }
+        if !record.pinned {
+            self.evictable.insert(record.used, hash);
+        }
+        self.table.insert(hash, Entry { record, written: record.used });
+        if entry.written != record.used {
+            self.write_record(&hash, record);
+        }
+    }
+
+    fn touch(&mut self, hash: &ContentHash) {
+        let used = self.tick();
+        let Some(entry) = self.table.get_mut(hash) else { return };
+        let before = std::mem::replace(&mut entry.record.used, used);
+        let record = entry.record;
+        let due = used - entry.written >= USES_PER_WRITE;
+        if !record.pinned {
+            self.evictable.remove(&before);
+            self.evictable.insert(used, *hash);
+        }
+        if due {
+            entry.written = used;
+            self.write_record(hash, record);
+        }
+    }
+
+    /// Deletes a blob everywhere.
+    fn delete(&mut self, hash: &ContentHash) {
+        self.recent.remove(hash);
+        self.delete_entry(hash);
+    }
+
+    fn delete_entry(&mut self, hash: &ContentHash) {
+        let Some(Entry { record, .. }) = self.table.remove(hash) else { return };
+        self.evictable.remove(&record.used);
+        self.bytes -= record.size;
+        if let Some(origin) = record.origin
+            && let Some(bytes) = self.origins.get_mut(&origin)
+        {
+            *bytes -= record.size;
+            if *bytes == 0 {
+                self.origins.remove(&origin);
+            }
+        }
+        if let Err(error) = fs::remove_file(self.path(hash))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, hash = hash.short(), "blob not deleted");
+        }
+        self.note(|index| index.remove(hash));
+    }
+
+    fn write_record(&mut self, hash: &ContentHash, record: Record) {
+        self.note(|index| index.put(hash, &record));
+    }
+
+    /// Does something with the index, if there is one. After an error there is none until it is opened again: sled does
+    /// not recover from a full disk by itself.
+    fn note(&mut self, change: impl FnOnce(&Index) -> Result<(), IndexError>) {
+        let Some(index) = &self.index else { return };
+        if let Err(error) = change(index) {
+            self.drop_index(&error);
+        }
+    }
+
+    fn drop_index(&mut self, error: &IndexError) {
+        tracing::warn!(%error, "store index closed");
+        self.index_tried = Instant::now();
+        if let Some(index) = self.index.take() {
+            index.abandon();
+        }
+    }
+
+    /// Opens an index that could not be opened or was closed after an error, and writes everything known to it.
+    fn retry_index(&mut self) {
+        if self.index.is_some() || self.index_tried.elapsed() < INDEX_RETRY {
+            return;
+        }
+        self.index_tried = Instant::now();
+        let opened = Index::open(&self.dir);
+        self.index = opened.index;
+        self.quarantined = opened.quarantined.or(self.quarantined.take());
+        for (hash, _) in &opened.records {
+            if !self.table.contains_key(hash) {
+                self.note(|index| index.remove(hash));
+            }
+        }
+        let records: Vec<_> = self.table.iter().map(|(hash, entry)| (*hash, entry.record)).collect();
+        for (hash, record) in records {
+            self.write_record(&hash, record);
+        }
+    }
+}
+
+/// Writes a blob so that its name only ever stands for all of it. No sync: after a power cut an empty or torn file is
+/// noticed when it is read.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // One writer: a store belongs to one thread of the process that holds the home.
+    let beside = path.with_extension("part");
+    let written = (|| {
+        let mut file: File = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        drop(file);
+        fs::rename(&beside, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKET: MarketId = MarketId::from_bytes([1; 32]);
+
+    /// Small bounds, and no demand on the test machine's disk.
+    const SMALL: StoreLimits = StoreLimits {
+        total_bytes: 1_000,
+        market_bytes: 250,
+        blobs: 50,
+        blob_bytes: 200,
+        recent_bytes: 0,
+        free_bytes: 0,
+        free_percent: 0,
+        free_share_bytes: 0,
+    };
+
+    fn open(dir: &Path) -> ContentStore {
+        ContentStore::open(dir, SMALL).unwrap()
+    }
+
+    fn blob(n: u16, len: usize) -> Bytes {
+        n.to_be_bytes().into_iter().cycle().take(len).collect()
+    }
+
+    #[test]
+    fn blobs_outlive_the_process_and_the_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let hash = {
+            let mut store = open(dir.path());
+            let hash = store.put(blob(1, 100), Some(MARKET)).unwrap();
+            assert_eq!(store.put(blob(1, 100), None).unwrap(), hash);
+            assert!(store.pin(&hash));
+            assert_eq!((store.total_bytes(), store.size(&hash), store.has(&hash)), (100, Some(100), true));
+            hash
+        };
+        {
+            let mut store = open(dir.path());
+            assert_eq!(store.get(&hash), Some(blob(1, 100)));
+            let record = store.table[&hash].record;
+            assert_eq!((record.pinned, record.origin), (true, Some(MARKET)));
+        }
+        fs::remove_dir_all(dir.path().join("index")).unwrap();
+        let mut store = open(dir.path());
+        assert_eq!(store.get(&hash), Some(blob(1, 100)));
+        assert_eq!(store.get(&ContentHash::of(b"other")), None);
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let hashes: Vec<_> = (0..10).map(|n| store.put(blob(n, 100), None).unwrap()).collect();
+        // A use is written to the index now and then.
+        for _ in 0..USES_PER_WRITE {
+            store.get(&hashes[0]).unwrap();
+        }
+        assert!(store.pin(&hashes[1]));
+        drop(store);
+        let mut store = open(dir.path());
+        for n in 10..13 {
+            store.put(blob(n, 100), None).unwrap();
+        }
+        let left: Vec<_> = hashes.iter().map(|hash| store.has(hash)).collect();
+        assert_eq!(left, [true, true, false, false, false, true, true, true, true, true]);
+        assert_eq!(store.total_bytes(), 1_000);
+    }
+
+    #[test]
+    fn bounds_hold_and_pins_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let too_large = store.put(blob(0, 201), None);
+        assert!(matches!(too_large, Err(StoreError::TooLarge { size: 201, limit: 200 })), "{too_large:?}");
+        // Many small ones are bounded by number.
+        for n in 0..60 {
+            store.put(blob(n, 2), None).unwrap();
+        }
+        assert_eq!(store.health().blobs, 50);
+        let hashes: Vec<_> = (100..105).map(|n| store.put(blob(n, 200), None).unwrap()).collect();
+        assert_eq!(store.total_bytes(), 1_000);
+        assert!(hashes.iter().all(|hash| store.pin(hash)));
+        assert!(matches!(store.put(blob(106, 1), None), Err(StoreError::Full { used: 1_000, limit: 1_000 })));
+        assert!(store.unpin(&hashes[3]));
+        store.put(blob(106, 1), None).unwrap();
+        assert_eq!(hashes.iter().filter(|hash| store.has(hash)).count(), 4);
+        assert!(!store.pin(&hashes[3]));
+    }
+
+    #[test]
+    fn b51_one_market_cannot_push_out_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let others: Vec<_> = (0..7).map(|n| store.put(blob(n, 100), None).unwrap()).collect();
+        for n in 100..200 {
+            store.put(blob(n, 100), Some(MARKET)).unwrap();
+            assert!(store.origins[&MARKET] <= SMALL.market_bytes);
+        }
+        assert!(others.iter().all(|hash| store.has(hash)));
+        // Also not with pins.
+        let last: Vec<_> = [198, 199].map(|n| ContentHash::of(&blob(n, 100))).to_vec();
+        assert!(last.iter().all(|hash| store.pin(hash)));
+        assert!(matches!(store.put(blob(200, 100), Some(MARKET)), Err(StoreError::Full { used: 200, limit: 250 })));
+    }
+
+    #[test]
+    fn b53_no_flipped_or_cut_file_is_ever_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = blob(7, 200);
+        let hash = ContentHash::of(&good);
+        let path = { open(dir.path()).path(&hash) };
+        for round in 0..=(200 * 3) {
+            let mut store = open_without_index(dir.path());
+            store.put(good.clone(), None).unwrap();
+            let mut bytes = good.to_vec();
+            match (round / 200, round % 200) {
+                (0, at) => bytes[at] ^= 1,
+                (1, at) => bytes.truncate(at),
+                (2, at) => bytes.extend(std::iter::repeat_n(0, at + 1)),
+                _ => fs::remove_file(&path).unwrap(),
+            }
+            if path.exists() {
+                fs::write(&path, bytes).unwrap();
+            }
+            // In the running store, and in the next one.
+            let mut next = open_without_index(dir.path());
+            assert_eq!(next.get(&hash), None);
+            assert_eq!(store.get(&hash), None);
+            assert_eq!(store.health().damaged, 1);
+            assert!(!path.exists() && !store.has(&hash));
+            store.put(good.clone(), None).unwrap();
+            assert_eq!(store.get(&hash), Some(good.clone()));
+        }
+    }
+
+    /// An index is slow to open, and not what these tests are about.
+    fn open_without_index(dir: &Path) -> ContentStore {
+        let mut store = ContentStore {
+            dir: dir.to_owned(),
+            limits: SMALL,
+            table: HashMap::new(),
+            evictable: BTreeMap::new(),
+            origins: HashMap::new(),
+            bytes: 0,
+            clock: 0,
+            recent: Recent::new(0),
+            index: None,
+            index_tried: Instant::now(),
+            damaged: 0,
+            quarantined: None,
+            disk_full: false,
+        };
+        store.take_in(Vec::new()).unwrap();
+        // Far from the next try.
+        store.index_tried = Instant::now() + Duration::from_secs(3_600);
+        store
+    }
+
+    #[test]
+    fn b53_the_store_opens_and_serves_whatever_happens_to_the_index() {
+        let origin = tempfile::tempdir().unwrap();
+        let hashes: Vec<_> = {
+            let mut store = open(origin.path());
+            (0..20).map(|n| store.put(blob(n, 40), None).unwrap()).collect()
+        };
+        let db = fs::read(origin.path().join("index/db")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = 1u64;
+        for round in 0..100 {
+            let _ = fs::remove_dir_all(dir.path().join("index"));
+            copy(&origin.path().join("blobs"), &dir.path().join("blobs"));
+            copy(&origin.path().join("index"), &dir.path().join("index"));
+            let mut bytes = db.clone();
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (state >> 33) as usize % bytes.len();
+            bytes[at] ^= 1 << (state % 8);
+            fs::write(dir.path().join("index/db"), bytes).unwrap();
+            let mut store = open(dir.path());
+            assert!(store.health().index, "round {round}, offset {at}");
+            for hash in &hashes {
+                assert!(store.get(hash).is_none_or(|bytes| ContentHash::of(&bytes) == *hash));
+            }
+            store.put(blob(99, 40), None).unwrap();
+        }
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn b56_a_blob_that_is_a_link_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let hash = store.put(blob(1, 100), None).unwrap();
+        let (path, elsewhere) = (store.path(&hash), dir.path().join("elsewhere"));
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        assert_eq!(store.get(&hash), None);
+        assert_eq!(fs::read(&elsewhere).unwrap(), blob(1, 100));
+    }
+
+    #[test]
+    fn b52_a_disk_below_its_minimum_takes_nothing_but_memory_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = StoreLimits { free_bytes: u64::MAX / 2, recent_bytes: 1_000, ..SMALL };
+        let mut store = ContentStore::open(dir.path(), limits).unwrap();
+        let error = store.put(blob(1, 100), None).unwrap_err();
+        assert!(error.to_string().starts_with("disk-full: "), "{error}");
+        let hash = ContentHash::of(&blob(1, 100));
+        assert_eq!((store.get(&hash), store.total_bytes()), (Some(blob(1, 100)), 0));
+        assert!(store.has(&hash) && store.health().disk_full);
+        // Space comes back.
+        store.limits.free_bytes = 0;
+        store.put(blob(1, 100), None).unwrap();
+        assert!(!store.health().disk_full && store.total_bytes() == 100);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_cleaned() {
+        let dir = tempfile::tempdir().unwrap();
+        let hash = open(dir.path()).put(blob(1, 100), None).unwrap();
+        let part = dir.path().join("blobs").join(format!("{}.part", ContentHash::of(b"x")));
+        fs::write(&part, b"half").unwrap();
+        let store = open(dir.path());
+        assert!(!part.exists() && store.has(&hash));
+    }
+}

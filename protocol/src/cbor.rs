@@ -5,6 +5,10 @@
 //! duplicate or unordered map keys, indefinite lengths, long forms of short integers, tags, and floats that are not
 //! finite doubles. Struct fields in this crate are therefore declared in key order: shorter names first, then by bytes.
 
+use cbor4ii::{
+    core::{dec::Read, utils::SliceReader},
+    serde::Deserializer,
+};
 use serde::Serialize;
 
 use crate::limits::{CBOR_DEPTH, CBOR_ITEMS, CBOR_TEXT_BYTES};
@@ -60,7 +64,13 @@ pub fn from_slice<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8], limit: usiz
         return Err(CborError::TooLong { size: bytes.len(), limit });
     }
     check(bytes)?;
-    cbor4ii::serde::from_slice(bytes).map_err(|e| CborError::Shape(e.to_string().chars().take(200).collect()))
+    let mut decoder = Deserializer::new(SliceReader::new(bytes));
+    let value =
+        T::deserialize(&mut decoder).map_err(|e| CborError::Shape(e.to_string().chars().take(200).collect()))?;
+    // The decoder takes `{"busy": X}` for the plain `"busy"` and leaves X unread; everything behind is then read out of
+    // step (a value as the next key), and as many items as were skipped are left over at the end.
+    let at_the_end = decoder.into_inner().fill(1).is_ok_and(|rest| rest.as_ref().is_empty());
+    if at_the_end { Ok(value) } else { Err(CborError::Shape("a value where a plain variant has none".to_owned())) }
 }
 
 /// An array or a map that is being walked.
@@ -302,6 +312,34 @@ mod tests {
         let mut full = vec![0x99, 0x10, 0x00];
         full.resize(3 + CBOR_ITEMS, 0x60);
         assert_eq!(check(&full), Ok(()));
+    }
+
+    /// The decoder by itself reads these as other messages than they are; a second implementation would refuse them.
+    #[test]
+    fn variants_have_one_form_each() {
+        use crate::{Refusal, message::BlobResponse};
+        let refusal: &[u8] = b"\xa2\x64code\x64busy\x66reason\x60";
+        assert!(from_slice::<Refusal>(refusal, 100).is_ok());
+        let out_of_step: &[u8] = b"\xa2\x64code\xa1\x64busy\x66reason\x66reason\x61x";
+        assert_eq!(check(out_of_step), Ok(()));
+        assert!(matches!(from_slice::<Refusal>(out_of_step, 100), Err(CborError::Shape(_))));
+        for bytes in
+            [&b"\xa1\x67missing\x00"[..], b"\xa1\x67missing\xf6", b"\x64have", b"\xa0", b"\x81\x67missing", b"\x00"]
+        {
+            assert!(matches!(from_slice::<BlobResponse>(bytes, 100), Err(CborError::Shape(_))), "{bytes:02x?}");
+        }
+        assert_eq!(from_slice(b"\x67missing", 100), Ok(BlobResponse::Missing));
+    }
+
+    /// Keys that a message does not have are a newer sender's and are skipped; keys that are no text are nobody's.
+    #[test]
+    fn unknown_text_keys_are_skipped_and_numbered_keys_refused() {
+        use crate::job::AttemptRef;
+        let known = AttemptRef { task: 1, attempt: 2 };
+        assert_eq!(from_slice(b"\xa2\x64task\x01\x67attempt\x02", 100), Ok(known));
+        assert_eq!(from_slice(b"\xa3\x64task\x01\x65later\xa1\x00\x80\x67attempt\x02", 100), Ok(known));
+        assert!(from_slice::<AttemptRef>(b"\xa2\x00\x01\x01\x02", 100).is_err());
+        assert!(from_slice::<AttemptRef>(b"\xa3\x00\x00\x64task\x01\x67attempt\x02", 100).is_err());
     }
 
     #[test]

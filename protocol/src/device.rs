@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MarketId, limits::DEVICE_LIST};
 
-/// A device's network class (the paper's values).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A device's network class (the paper's values), worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// No connection to the internet.
@@ -104,13 +104,8 @@ impl Requirements {
         if eqs < self.eqs {
             return Some(format!("EQS {eqs:.0} < {:.0}", self.eqs));
         }
-        let rank = |network: Network| match network {
-            Network::Off => 0,
-            Network::Low => 1,
-            Network::High => 2,
-        };
         match self.network {
-            Some(need) if rank(device.network) < rank(need) => {
+            Some(need) if device.network < need => {
                 Some(format!("network {:?} < {need:?}", device.network).to_lowercase())
             }
             _ => None,

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// A service, as a market vouches for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -266,12 +269,18 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> ManifestError {
 
 /// True for a name that may stand in an index, a path and a shell: `[a-z][a-z0-9-]{1,39}`, and no DOS device.
 pub fn is_name(text: &str) -> bool {
-    const DOS: [&str; 4] = ["con", "prn", "aux", "nul"];
     (2..=NAME_BYTES).contains(&text.len())
         && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && !text.ends_with('-')
-        && !DOS.contains(&text)
+        && !is_dos_device(text)
+}
+
+/// True for `con`, `prn`, `aux`, `nul`, `com0` to `com9` and `lpt0` to `lpt9`: no file of that name can be made there.
+fn is_dos_device(text: &str) -> bool {
+    let numbered =
+        |port: &str| text.strip_prefix(port).is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
+    matches!(text, "con" | "prn" | "aux" | "nul") || numbered("com") || numbered("lpt")
 }
 
 /// True for a scope: one to four names joined by `/`.
@@ -307,14 +316,18 @@ impl Manifest {
             ("service.license", &self.license, 64),
             ("io.output", &self.output, 64),
         ] {
-            if text.chars().count() > limit || text.chars().any(|c| c.is_control() || is_direction_override(c)) {
+            if !is_line(text, limit) {
                 return Err(field(name, format!("must be one line of at most {limit} characters")));
             }
         }
-        if self.input.is_empty() || self.input.len() > 16 {
+        if self.input.is_empty() || self.input.len() > 16 || self.input.iter().any(|text| !is_line(text, 64)) {
             return Err(field("io.input", "must list 1 to 16 media types (or \"none\")"));
         }
+        if self.authors.len() > 16 || self.authors.iter().any(|text| !is_line(text, 120)) {
+            return Err(field("service.authors", "must be at most 16 lines of at most 120 characters"));
+        }
         self.check_work()?;
+        self.check_permissions()?;
         self.check_limits()?;
         self.check_params()?;
         self.check_variants()
@@ -360,6 +373,24 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    fn check_permissions(&self) -> Result<(), ManifestError> {
+        if self.permissions.gps.as_deref().is_some_and(|gps| gps != "coarse" && gps != "precise") {
+            return Err(field("permissions.gps", "must be \"coarse\" or \"precise\""));
+        }
+        if self.permissions.net.len() > NET_HOSTS {
+            let listed = self.permissions.net.len();
+            return Err(field("permissions.net", format!("{listed} hosts, at most {NET_HOSTS} (or \"*\" for any)")));
+        }
+        match self.permissions.net.iter().find(|host| !is_host_pattern(host)) {
+            Some(host) => {
+                let host: String = host.chars().take(NAME_BYTES).collect();
+                let form = "must be \"*\", or a host such as https://example.org or *.example.org";
+                Err(field("permissions.net", format!("{host:?} {form}")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_params(&self) -> Result<(), ManifestError> {
@@ -462,15 +493,41 @@ impl Manifest {
         }
     }
 
-    /// True when an offer's requirements are inside what the manifest lets the application change.
+    /// True when an offer's requirements are inside what the manifest lets the application change: numbers inside their
+    /// ranges, position source and network class only stricter.
     pub fn allows(&self, need: &Requirements) -> bool {
         let eqs = f64::from(self.constraints.eqs.min)..=f64::from(self.constraints.eqs.max);
         let battery = self.constraints.battery.min..=self.constraints.battery.max;
         eqs.contains(&need.eqs)
             && battery.contains(&u32::from(need.battery))
             && (need.gps || !self.constraints.gps)
-            && (need.network.is_some() || self.constraints.network.is_none())
+            && need.network >= self.constraints.network
     }
+}
+
+/// True for one line of at most `limit` characters that reads as it is written: fit for a terminal.
+pub fn is_line(text: &str, limit: usize) -> bool {
+    text.chars().count() <= limit && !text.chars().any(|c| c.is_control() || is_direction_override(c))
+}
+
+/// Hosts that a manifest may list: more than a person reads before consenting is "any". *Judgement.*
+const NET_HOSTS: usize = 16;
+
+/// True for `*` (any host), or `[https://|http://][*.]name` with a name of two labels or more: a pattern such as
+/// `https://*` or `*.org` would be any host under a better rating.
+pub fn is_host_pattern(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let host = host.strip_prefix("*.").unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.contains('.') && host.split('.').all(label)
 }
 
 /// Characters that make a text read differently from its bytes.

@@ -1,0 +1,443 @@
+//! Random messages and random damage: `decode(encode(x)) == x`, and no bytes make a decoder panic.
+
+use msm_protocol::{
+    ContentHash, Envelope, JobId, Manifest, MarketId, PeerId, PublicKey, Refusal, RefusalCode, Signed, cbor,
+    device::{DeviceExt, DeviceInfo, Network, Requirements},
+    document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
+    job::{
+        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester,
+        ToWorker,
+    },
+    limits::FRAME_BYTES,
+    manifest::{Constraints, Engine, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work},
+    message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse, Presence},
+};
+use proptest::{collection::vec, option, prelude::*};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+
+use crate::samples::{self, DECODERS};
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z/-]{0,12}", ".{0,12}"]
+}
+
+fn double() -> impl Strategy<Value = f64> {
+    use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO
+}
+
+fn bytes() -> impl Strategy<Value = ByteBuf> {
+    vec(any::<u8>(), 0..300).prop_map(ByteBuf::from)
+}
+
+fn hash() -> impl Strategy<Value = ContentHash> {
+    any::<[u8; 32]>().prop_map(ContentHash::from_bytes)
+}
+
+fn market() -> impl Strategy<Value = MarketId> {
+    any::<[u8; 32]>().prop_map(MarketId::from_bytes)
+}
+
+fn key() -> impl Strategy<Value = PublicKey> {
+    any::<u8>().prop_map(|seed| samples::key(seed).public())
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    prop_oneof![Just(Network::Off), Just(Network::Low), Just(Network::High)]
+}
+
+fn need() -> impl Strategy<Value = Requirements> {
+    (double(), any::<bool>(), any::<u8>(), option::of(network()))
+        .prop_map(|(eqs, gps, battery, network)| Requirements { eqs, gps, battery, network })
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    const CODES: [RefusalCode; 20] = {
+        use RefusalCode::*;
+        [
+            UnknownPackage,
+            UntrustedMarket,
+            StaleMarket,
+            Revoked,
+            BadPackage,
+            BadMessage,
+            BadInput,
+            Constraint,
+            NotLending,
+            Busy,
+            RateLimited,
+            Duplicate,
+            StaleLease,
+            Denied,
+            ServiceFailed,
+            OutOfMemory,
+            OutputTooLarge,
+            Deadline,
+            TaskCrashed,
+            Other,
+        ]
+    };
+    (prop::sample::select(&CODES[..]), text()).prop_map(|(code, reason)| Refusal::new(code, reason))
+}
+
+fn device() -> impl Strategy<Value = DeviceInfo> {
+    let ext = (
+        double(),
+        double(),
+        text(),
+        any::<u16>(),
+        any::<u16>(),
+        double(),
+        double(),
+        vec(text(), 0..4),
+        vec(market(), 0..4),
+    );
+    let ext = ext.prop_map(|(cpu, mem, name, cores, slots, speed, battery, engines, markets)| DeviceExt {
+        cpu,
+        mem,
+        name,
+        cores,
+        slots,
+        speed,
+        battery,
+        engines,
+        markets,
+    });
+    (any::<u8>(), double(), ext, any::<bool>(), network(), any::<bool>())
+        .prop_map(|(v, eqs, ext, gps, network, availability)| DeviceInfo { v, eqs, ext, gps, network, availability })
+}
+
+fn attempt() -> impl Strategy<Value = AttemptRef> {
+    (any::<u32>(), any::<u32>()).prop_map(|(task, attempt)| AttemptRef { task, attempt })
+}
+
+fn chunk() -> impl Strategy<Value = ChunkBuf> {
+    (any::<u32>(), bytes(), any::<u64>(), any::<u32>()).prop_map(|(task, bytes, offset, attempt)| ChunkBuf {
+        task,
+        bytes,
+        offset,
+        attempt,
+    })
+}
+
+fn to_worker() -> impl Strategy<Value = ToWorker> {
+    let offer = (any::<u8>(), any::<[u8; 16]>(), need(), any::<u32>(), market(), text(), any::<u64>(), hash())
+        .prop_map(|(v, job, need, tasks, market, params, version, manifest)| {
+            let job = JobId::from_bytes(job);
+            ToWorker::Offer(Box::new(Offer { v, job, need, tasks, market, params, version, manifest }))
+        });
+    let task = (hash(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>())
+        .prop_map(|(hash, size, task, count, attempt)| ToWorker::Task(TaskHeader { hash, size, task, count, attempt }));
+    prop_oneof![
+        offer,
+        task,
+        chunk().prop_map(ToWorker::Chunk),
+        attempt().prop_map(ToWorker::Cancel),
+        Just(ToWorker::Done),
+    ]
+}
+
+fn to_requester() -> impl Strategy<Value = ToRequester> {
+    let done = (any::<u64>(), any::<u64>(), bytes())
+        .prop_map(|(size, cpu_us, receipt)| Outcome::Done(Done { size, cpu_us, receipt }));
+    let outcome = prop_oneof![done, refusal().prop_map(Outcome::Failed)];
+    let result = (any::<u32>(), any::<u32>(), outcome)
+        .prop_map(|(task, attempt, outcome)| ToRequester::Result(Box::new(TaskResult { task, attempt, outcome })));
+    prop_oneof![
+        (any::<u32>(), text()).prop_map(|(credit, engine)| ToRequester::Accept(Accept { credit, engine })),
+        refusal().prop_map(ToRequester::Refuse),
+        vec(attempt(), 0..5).prop_map(|attempts| ToRequester::Heartbeat(Heartbeat { attempts })),
+        result,
+        chunk().prop_map(ToRequester::Chunk),
+    ]
+}
+
+fn blob_response() -> impl Strategy<Value = BlobResponse> {
+    prop_oneof![
+        (any::<u64>(), bytes()).prop_map(|(size, bytes)| BlobResponse::Have(BlobRange { size, bytes })),
+        Just(BlobResponse::Missing),
+        refusal().prop_map(BlobResponse::Refused),
+    ]
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    let status = prop_oneof![Just(Status::Active), Just(Status::Yanked), Just(Status::Revoked)];
+    let release = (text(), any::<u64>(), text(), any::<u8>(), status, vec(text(), 0..3), text(), text(), hash(), key())
+        .prop_map(|(name, size, scope, rating, status, engines, summary, version, manifest, publisher)| Release {
+            name,
+            size,
+            scope,
+            rating,
+            status,
+            engines,
+            summary,
+            version,
+            manifest,
+            publisher,
+        });
+    let child =
+        (hash(), text(), text()).prop_map(|(page, name, version)| Child { page, first: PageKey { name, version } });
+    prop_oneof![vec(release, 0..6).prop_map(Page::Leaf), vec(child, 0..6).prop_map(Page::Inner)]
+}
+
+fn root() -> impl Strategy<Value = Root> {
+    let role = || (vec(key(), 0..3), any::<u16>()).prop_map(|(keys, threshold)| Role { keys, threshold });
+    let roles = (role(), role(), role()).prop_map(|(head, root, index)| Roles { head, root, index });
+    (any::<u8>(), text(), roles, option::of(market()), any::<u64>(), any::<u64>())
+        .prop_map(|(v, name, roles, market, expires, version)| Root { v, name, roles, market, expires, version })
+}
+
+fn index() -> impl Strategy<Value = Index> {
+    let hashes = (option::of(hash()), option::of(hash()), market());
+    (any::<u8>(), hashes, any::<u64>(), any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+        |(v, (prev, names, market), issued, reviews, expires, version, releases)| Index {
+            v,
+            prev,
+            names,
+            issued,
+            market,
+            policy: Policy { reviews },
+            expires,
+            version,
+            releases,
+        },
+    )
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    (any::<u8>(), hash(), any::<u64>(), any::<u64>(), any::<u64>(), market(), any::<u64>(), any::<u64>()).prop_map(
+        |(v, hash, root, size, issued, market, expires, version)| Head {
+            v,
+            hash,
+            root,
+            size,
+            issued,
+            market,
+            expires,
+            version,
+        },
+    )
+}
+
+fn presence() -> impl Strategy<Value = Presence> {
+    (any::<u8>(), any::<u64>(), vec(text(), 0..9)).prop_map(|(v, time, addresses)| Presence { v, time, addresses })
+}
+
+fn receipt() -> impl Strategy<Value = Receipt> {
+    (any::<u8>(), any::<[u8; 16]>(), key(), any::<u32>(), hash(), hash(), hash()).prop_map(
+        |(v, job, key, task, input, output, package)| Receipt {
+            v,
+            job: JobId::from_bytes(job),
+            peer: PeerId::of(&key),
+            task,
+            input,
+            output,
+            package,
+        },
+    )
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Integer),
+        double().prop_map(Value::Number),
+        text().prop_map(Value::Text),
+    ]
+}
+
+fn param() -> impl Strategy<Value = Param> {
+    const TYPES: [ParamType; 4] = [ParamType::Boolean, ParamType::Integer, ParamType::Number, ParamType::String];
+    let bounds = (option::of(double()), option::of(double()));
+    (vec(value(), 0..3), text(), prop::sample::select(&TYPES[..]), option::of(value()), bounds, text()).prop_map(
+        |(choices, name, r#type, default, (maximum, minimum), description)| Param {
+            choices,
+            name,
+            r#type,
+            default,
+            maximum,
+            minimum,
+            description,
+        },
+    )
+}
+
+fn split() -> impl Strategy<Value = Split> {
+    prop_oneof![
+        Just(Split::None),
+        any::<u64>().prop_map(Split::Bytes),
+        any::<u64>().prop_map(Split::Lines),
+        Just(Split::JsonArray),
+        any::<u32>().prop_map(|rows| Split::ImageRows(Halo::Rows(rows))),
+        text().prop_map(|name| Split::ImageRows(Halo::Param(name))),
+        Just(Split::Service),
+    ]
+}
+
+/// Any manifest that can be written down, kept or not by its own rules.
+fn manifest() -> impl Strategy<Value = Manifest> {
+    let range = || {
+        (any::<u32>(), any::<u32>(), option::of(any::<u32>())).prop_map(|(max, min, default)| Range {
+            max,
+            min,
+            default,
+        })
+    };
+    let constraints = (range(), any::<bool>(), range(), range(), option::of(network()))
+        .prop_map(|(eqs, gps, battery, devices, network)| Constraints { eqs, gps, battery, devices, network });
+    let permissions = (option::of(text()), vec(text(), 0..3), any::<bool>())
+        .prop_map(|(gps, net, image)| Permissions { gps, net, image });
+    let engine = prop_oneof![Just(Engine::Js), Just(Engine::Wasm)];
+    let variant = (text(), hash(), any::<u64>(), engine).prop_map(|(abi, hash, size, engine)| Variant {
+        abi,
+        hash,
+        size,
+        engine,
+    });
+    let limits =
+        any::<[u64; 4]>().prop_map(|[input, memory, output, time_ms]| Limits { input, memory, output, time_ms });
+    let texts = (text(), text(), text(), text(), text(), text());
+    let lists = (vec(text(), 0..3), vec(text(), 0..3), vec(param(), 0..4), vec(variant, 0..3));
+    (any::<u8>(), texts, lists, (split(), any::<bool>()), limits, constraints, permissions).prop_map(
+        |(
+            v,
+            (name, scope, output, license, summary, version),
+            (input, authors, params, variants),
+            (split, deterministic),
+            limits,
+            constraints,
+            permissions,
+        )| Manifest {
+            v,
+            name,
+            work: Work { split, deterministic },
+            input,
+            scope,
+            limits,
+            output,
+            params,
+            authors,
+            license,
+            summary,
+            version,
+            variants,
+            constraints,
+            permissions,
+        },
+    )
+}
+
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let bytes = cbor::to_vec(value).unwrap();
+    assert_eq!(cbor::check(&bytes), Ok(()));
+    assert_eq!(cbor::from_slice::<T>(&bytes, FRAME_BYTES).as_ref(), Ok(value));
+}
+
+fn signs_and_reads_back<T: Signed + PartialEq + std::fmt::Debug>(document: &T, seed: u8) {
+    let key = samples::key(seed);
+    let bytes = Envelope::sign(document, &[&key]).unwrap().to_vec().unwrap();
+    let envelope = Envelope::from_slice::<T>(&bytes).unwrap();
+    assert_eq!(*envelope.verify_from::<T>(&key.public()).unwrap(), *document);
+    assert_eq!(envelope.to_vec().as_ref(), Ok(&bytes));
+    assert!(envelope.verify_from::<T>(&samples::key(seed ^ 1).public()).is_err());
+}
+
+/// Damage that keeps most of a message: bytes overwritten, removed, doubled or swapped with another message's.
+fn damage(bytes: &mut Vec<u8>, other: &[u8], hits: &[(u8, u16, u16, u8)]) {
+    for (kind, at, length, byte) in hits {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = usize::from(*at) % bytes.len();
+        let end = (at + usize::from(*length) % 16 + 1).min(bytes.len());
+        match kind % 6 {
+            0 => bytes[at] = *byte,
+            1 => bytes[at] ^= 1 << (byte % 8),
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            4 => {
+                let from = usize::from(*length) % other.len().max(1);
+                let piece = other[from..(from + usize::from(*byte)).min(other.len())].to_vec();
+                bytes.splice(at..end, piece);
+            }
+            _ => bytes.truncate(end),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_read_back(
+        discovery in (any::<u8>(), option::of(need())).prop_map(|(v, need)| Discovery { v, need }),
+        device in device(),
+        head_request in (any::<u8>(), any::<u64>(), market()).prop_map(|(v, root, market)| HeadRequest { v, root, market }),
+        head_response in (option::of(bytes()), vec(bytes(), 0..5)).prop_map(|(head, roots)| HeadResponse { head, roots }),
+        blob_request in (any::<u8>(), any::<u32>(), hash(), any::<u64>()).prop_map(|(v, len, hash, offset)| BlobRequest { v, len, hash, offset }),
+        blob_response in blob_response(),
+    ) {
+        reads_back(&discovery);
+        reads_back(&device);
+        reads_back(&device.clamped());
+        reads_back(&head_request);
+        reads_back(&head_response);
+        reads_back(&blob_request);
+        reads_back(&blob_response);
+    }
+
+    #[test]
+    fn frames_read_back(to_worker in to_worker(), to_requester in to_requester()) {
+        reads_back(&to_worker);
+        reads_back(&to_requester);
+    }
+
+    #[test]
+    fn manifests_and_pages_read_back(manifest in manifest(), page in page()) {
+        let _ = manifest.check();
+        let _ = manifest.resolve_params(&serde_json::Map::new());
+        reads_back(&manifest);
+        reads_back(&page);
+    }
+
+    #[test]
+    fn documents_are_signed_and_read_back(
+        root in root(), index in index(), head in head(), presence in presence(), receipt in receipt(), seed: u8,
+    ) {
+        signs_and_reads_back(&root, seed);
+        signs_and_reads_back(&index, seed);
+        signs_and_reads_back(&head, seed);
+        signs_and_reads_back(&presence, seed);
+        signs_and_reads_back(&receipt, seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever arrives on whatever protocol: an error or a message that is read in one way.
+    #[test]
+    fn damaged_vectors_never_panic(
+        which in any::<prop::sample::Index>(),
+        with in any::<prop::sample::Index>(),
+        hits in vec(any::<(u8, u16, u16, u8)>(), 1..5),
+    ) {
+        static SAMPLES: std::sync::LazyLock<Vec<samples::Sample>> = std::sync::LazyLock::new(samples::all);
+        let mut bytes = which.get(&SAMPLES).bytes.clone();
+        damage(&mut bytes, &with.get(&SAMPLES).bytes, &hits);
+        for again in DECODERS {
+            let _ = again(&bytes);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+        for again in DECODERS {
+            let _ = again(&bytes);
+        }
+    }
+}

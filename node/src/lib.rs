@@ -22,3 +22,6 @@ pub mod node;
 pub mod repl;
 pub mod speed;
 pub mod store;
+
+#[cfg(test)]
+mod own_mounts;

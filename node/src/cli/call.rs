@@ -17,9 +17,7 @@ use super::{
     render::{self, progress::Progress},
     screen::{Screen, Stop},
 };
-use crate::command::{
-    Command, CommandError, Door, EVENT_QUEUE, ErrorCode, Event, JobState, Reply, Request, Response,
-};
+use crate::command::{Command, CommandError, Door, EVENT_QUEUE, ErrorCode, Event, JobState, Reply, Request, Response};
 
 /// Whether standard input may be read as a job's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +75,7 @@ pub struct Consent {
 impl Call {
     /// A command without input and output that needs a running node.
     pub fn of_running_node(command: Command) -> Self {
-        Self {
-            request: command.into(),
-            output: Output::None,
-            without_node: WithoutNode::Refuse,
-            consent: None,
-        }
+        Self { request: command.into(), output: Output::None, without_node: WithoutNode::Refuse, consent: None }
     }
 
     /// A command without input and output for which a node is started when none runs.
@@ -209,7 +202,14 @@ fn show(response: Response, output: &Output, screen: &mut Screen) -> Result<(), 
 }
 
 fn show_reply(reply: &Reply, now: u64, screen: &mut Screen) -> Result<(), Stop> {
-    if screen.style.json { screen.result_json(reply) } else { screen.result_line(render::reply::text(reply, now)) }
+    if screen.style.json {
+        return screen.result_json(reply);
+    }
+    screen.result(render::reply::text(reply, now).as_bytes())?;
+    if let (Some((remark, hint)), false) = (render::reply::remark(reply), screen.style.quiet) {
+        screen.message(format!("{remark}\n  try: {hint}"));
+    }
+    Ok(())
 }
 
 /// Reads a job's input; nothing is started for a file that is not there.
@@ -264,12 +264,15 @@ fn folder_of(path: &Path) -> &Path {
 /// Writes a file so that other programs see the old or the whole new one. What is no plain file (`/dev/null`, a pipe)
 /// is written to as it is.
 pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    let failed = |error: io::Error| {
-        CommandError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display()))
-    };
+    let failed =
+        |error: io::Error| CommandError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display()));
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => {
-            return fs::OpenOptions::new().write(true).open(path).and_then(|mut it| it.write_all(bytes)).map_err(failed);
+            return fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|mut it| it.write_all(bytes))
+                .map_err(failed);
         }
         _ => {}
     }
@@ -377,7 +380,7 @@ mod tests {
         let (ended, out, err) = carry_out(&door, Output::File(file.clone()), TERMINAL).await;
         assert!(ended.is_ok() && fs::read(&file).unwrap() == b"\x89PNG");
         assert!(out.contains("out.png") && out.contains("sha256 9c9c"), "{out}");
-        assert_eq!(err, "job 7f7f: done in 1.08 s\n");
+        assert_eq!(err, "", "the report says how it ended");
 
         let json = Style { json: true, ..Style::default() };
         let (ended, out, err) = carry_out(&door, Output::File(file), json).await;
@@ -387,7 +390,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_partial_result_says_so() {
-        let door = SampleDoor { output: b"text".as_slice().into(), state: Some(JobState::Partial), ..Default::default() };
+        let door =
+            SampleDoor { output: b"text".as_slice().into(), state: Some(JobState::Partial), ..Default::default() };
         let (ended, out, err) = carry_out(&door, Output::Stdout, Style::default()).await;
         assert!(ended.is_ok() && out == "text");
         assert!(err.contains("warning: the output is partial"), "{err}");

@@ -32,11 +32,13 @@ Examples:
 
 const AFTERWARDS: &str = "\
 Files:
-  $MSM_HOME, or by default the places of XDG: keys, store and market floors in ~/.local/share/msm, settings in
-  ~/.config/msm/config.toml. `msm doctor` prints those of this machine.
+  Everything in $MSM_HOME or --home, else by XDG: keys and markets in
+  ~/.local/share/msm, settings in ~/.config/msm/config.toml
 
-Exit codes:  0 ok  1 failed  2 usage  3 no node  4 not allowed  5 no device fits  6 the service failed
-             7 deadline  8 verification failed  9 not found  130 interrupted      (msm help exit-codes)";
+Exit codes:
+  0 ok  1 failed  2 usage  3 no node  4 not allowed  5 no device fits
+  6 service failed  7 deadline  8 verification failed  9 not found
+  130 interrupted";
 
 const START: &str = "\
 See it work, with nothing to set up:
@@ -73,7 +75,8 @@ MSM_HOME         one folder for everything of this node (same as --home)
 MSM_LOG          what to log on stderr, such as info or msm_node=debug
 NO_COLOR         no colours
 CLICOLOR_FORCE   colours although stderr is no terminal
-XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME, XDG_RUNTIME_DIR   where things are without MSM_HOME";
+XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME, XDG_RUNTIME_DIR
+                 where things are without MSM_HOME";
 
 /// Topics that are no commands.
 const TOPICS: [(&str, &str); 3] = [("start", START), ("exit-codes", EXIT_CODES), ("environment", ENVIRONMENT)];
@@ -82,7 +85,7 @@ const TOPICS: [(&str, &str); 3] = [("start", START), ("exit-codes", EXIT_CODES),
 pub fn grouped(command: clap::Command) -> clap::Command {
     let options = command.clone().help_template("{options}").render_help().to_string();
     command
-        .help_template("{about-with-newline}{usage-heading} {usage}\n\n{after-help}\n")
+        .help_template("{about-with-newline}{usage-heading} {usage}{after-help}")
         .after_help(GROUPS)
         .after_long_help(format!("{GROUPS}\n\n{}\n\n{AFTERWARDS}", options.trim_end()))
 }
@@ -120,10 +123,7 @@ mod tests {
     #[test]
     fn the_groups_name_every_command_once() {
         let groups = GROUPS.split("\n\n").next().unwrap();
-        let named: Vec<&str> = groups
-            .lines()
-            .flat_map(|line| line[19..].split_whitespace())
-            .collect();
+        let named: Vec<&str> = groups.lines().flat_map(|line| line[19..].split_whitespace()).collect();
         let command = command();
         let mut verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let mut sorted = named.clone();
@@ -143,7 +143,9 @@ mod tests {
 
     #[test]
     fn topics_and_commands_are_explained() {
-        for (topic, expected) in [("exit-codes", "verification failed"), ("market add", "Usage: msm market add"), ("", "Start here")] {
+        for (topic, expected) in
+            [("exit-codes", "verification failed"), ("market add", "Usage: msm market add"), ("", "Start here")]
+        {
             let (mut screen, out, _) = captured(Style::default());
             let topic = topic.split_whitespace().map(str::to_owned).collect();
             assert!(Help { topic }.run(&mut screen).is_ok());

@@ -126,7 +126,8 @@ mod tests {
             for (at, _) in text.match_indices("\"msm ") {
                 let literal = text[at + 1..].split('"').next().unwrap_or_default();
                 let verb = literal.split(' ').nth(1).unwrap_or_default();
-                if !verb.starts_with('-') && !verbs.iter().any(|known| known == verb) {
+                let is_line = verb.starts_with('-') || verbs.iter().any(|known| known == verb);
+                if !is_line || literal.ends_with(' ') {
                     continue;
                 }
                 lines += 1;

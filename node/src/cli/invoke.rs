@@ -197,7 +197,9 @@ mod tests {
         }
         let big = format!("invoke x -p a={}", "x".repeat(PARAMS_BYTES));
         assert_eq!(invoke(&big).unwrap_err().code, ErrorCode::Usage);
-        for bad in ["--devices 0", "--battery-min 101", "--eqs-min nan", "--network fast", "--local --devices 2", "-p a"] {
+        for bad in
+            ["--devices 0", "--battery-min 101", "--eqs-min nan", "--network fast", "--local --devices 2", "-p a"]
+        {
             assert!(parse(format!("invoke x {bad}").split(' ')).is_err(), "{bad}");
         }
     }

@@ -114,7 +114,8 @@ fn all(keys: &[KeyInfo], screen: &mut Screen) -> Result<(), Stop> {
         return screen.result_json(&AllKeys { schema: "msm.keys/1", keys });
     }
     if keys.is_empty() {
-        return screen.result_line(format!("no keys\ntry: {}", hints::key_new("home-root")));
+        screen.message(format!("no keys\n  try: {}", hints::key_new("home-root")));
+        return Ok(());
     }
     let rows = keys.iter().map(|key| [key.name.clone(), key.public.to_string()]);
     screen.result_line(columns([("KEY", Left), ("PUBLIC", Left)], rows))
@@ -153,7 +154,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cli::{Local, Meaning, parse, screen::{Style, tests::captured}};
+    use crate::cli::{
+        Local, Meaning, parse,
+        screen::{Style, tests::captured},
+    };
 
     fn run(home: &Home, line: &str, json: bool) -> (Result<(), Stop>, String) {
         let Ok(Meaning::Local(Local::Key(key))) = parse(line.split(' ')).unwrap().verb.meaning(Stdin::Taken) else {

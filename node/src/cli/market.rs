@@ -60,7 +60,9 @@ Examples:
         alias: Option<String>,
     },
     /// Pack and sign a service into a market of this home
-    #[command(after_help = "Example:\n  msm market publish ./my-service\n  msm market publish blur.sep --market ./market")]
+    #[command(
+        after_help = "Example:\n  msm market publish ./my-service\n  msm market publish blur.sep --market ./market"
+    )]
     Publish {
         /// A service's folder or packed file
         #[arg(value_name = "FOLDER|FILE.sep")]
@@ -70,7 +72,9 @@ Examples:
         market: Option<String>,
     },
     /// Check every signature, hash and date of a published market
-    #[command(after_help = "Example:\n  msm market verify ./market\n  msm market verify http://host/market#FINGERPRINT")]
+    #[command(
+        after_help = "Example:\n  msm market verify ./market\n  msm market verify http://host/market#FINGERPRINT"
+    )]
     Verify {
         /// A folder, or a folder or address with #FINGERPRINT
         #[arg(value_name = "FOLDER|URL#FPR")]
@@ -215,7 +219,12 @@ impl Add {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{self, call::Stdin, parse, screen::{Screen, Style}};
+    use crate::cli::{
+        self,
+        call::Stdin,
+        parse,
+        screen::{Screen, Style},
+    };
 
     fn fingerprint() -> (MarketId, String) {
         let market = MarketId::of_first_root(b"x");
@@ -230,7 +239,10 @@ mod tests {
             (fpr.clone(), Target { place: None, market: Some(market) }),
             (format!("a/b#{fpr}"), Target { place: Some(Place::Folder("a/b".into())), market: Some(market) }),
             (format!("a#b#{fpr}"), Target { place: Some(Place::Folder("a#b".into())), market: Some(market) }),
-            (format!("http://h/m#{fpr}"), Target { place: Some(Place::Url("http://h/m".into())), market: Some(market) }),
+            (
+                format!("http://h/m#{fpr}"),
+                Target { place: Some(Place::Url("http://h/m".into())), market: Some(market) },
+            ),
             ("a/b".into(), Target { place: Some(Place::Folder("a/b".into())), market: None }),
         ];
         for (text, target) in cases {

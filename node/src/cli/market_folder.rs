@@ -125,13 +125,7 @@ fn from_market(error: MarketError) -> CommandError {
 
 /// Makes keys, the folder, and the home's note of both, in this order: after a crash nothing is registered that cannot
 /// be signed.
-fn init(
-    home: &Home,
-    folder: &Path,
-    name: &str,
-    alias: Option<String>,
-    now: u64,
-) -> Result<MarketEntry, CommandError> {
+fn init(home: &Home, folder: &Path, name: &str, alias: Option<String>, now: u64) -> Result<MarketEntry, CommandError> {
     let markets = home.markets()?;
     let alias = alias.unwrap_or_else(|| markets.free_alias(&name.chars().take(OWN_ALIAS - 3).collect::<String>()));
     if !is_name(&alias) || alias.len() > OWN_ALIAS {
@@ -157,13 +151,7 @@ fn init(
     let folder = fs::canonicalize(folder).map_err(|error| {
         CommandError::new(ErrorCode::Failed, format!("cannot find {} again: {error}", folder.display()))
     })?;
-    let entry = MarketEntry {
-        alias,
-        market: made.share(),
-        source: None,
-        publish_folder: Some(folder),
-        added: now,
-    };
+    let entry = MarketEntry { alias, market: made.share(), source: None, publish_folder: Some(folder), added: now };
     home.update_markets(|markets| markets.add(entry.clone()).map_err(HomeError::from))?;
     Ok(entry)
 }
@@ -315,7 +303,9 @@ async fn verify(target: Target, now: u64, screen: &mut Screen) -> Result<(), Sto
     // Lives until the report is made.
     let mirror;
     let (folder, market) = match (target.place, target.market) {
-        (None, _) => return Err(usage("a folder or an address is verified; peers' markets are, whenever they are used").into()),
+        (None, _) => {
+            return Err(usage("a folder or an address is verified; peers' markets are, whenever they are used").into());
+        }
         (Some(Place::Url(_)), None) => return Err(usage("an address needs #FINGERPRINT to be verified against").into()),
         (Some(Place::Url(url)), Some(market)) => {
             mirror = market_mirror::download(&url, market).await?;

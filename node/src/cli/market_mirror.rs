@@ -44,11 +44,13 @@ impl Mirror<'_> {
     async fn file(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, CommandError> {
         let unreachable = |error| CommandError::new(ErrorCode::NotFound, format!("{error}"));
         let Some(bytes) = self.source.file(path, limit as u64).await.map_err(unreachable)? else { return Ok(None) };
-        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| {
-            failed(format!("it is larger than {MARKET_BYTES} bytes"))
-        })?;
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| failed(format!("it is larger than {MARKET_BYTES} bytes")))?;
         let place = self.folder.join(path);
-        let written = fs::create_dir_all(place.parent().unwrap_or(self.folder)).and_then(|()| fs::write(&place, &bytes));
+        let written =
+            fs::create_dir_all(place.parent().unwrap_or(self.folder)).and_then(|()| fs::write(&place, &bytes));
         written.map_err(|error| failed(error.to_string()))?;
         Ok(Some(bytes))
     }

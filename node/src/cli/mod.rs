@@ -72,7 +72,14 @@ pub struct Globals {
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
     /// Colours in messages
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Global options"
+    )]
     pub color: ColorWish,
     /// Folder for everything of this node [env: MSM_HOME]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]

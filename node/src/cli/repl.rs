@@ -44,7 +44,8 @@ impl Repl {
     pub(super) async fn run(self, home: &Home, screen: &mut Screen) -> Result<(), Stop> {
         let script = self.script.map(|path| {
             File::open(&path).map_err(|error| {
-                let code = if error.kind() == io::ErrorKind::NotFound { ErrorCode::NotFound } else { ErrorCode::Failed };
+                let code =
+                    if error.kind() == io::ErrorKind::NotFound { ErrorCode::NotFound } else { ErrorCode::Failed };
                 CommandError::new(code, format!("cannot read {}: {error}", path.display()))
             })
         });

@@ -36,7 +36,8 @@ impl ColorWish {
 
 /// True when the variable is set to something.
 pub fn env_is_set(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| !value.is_empty() && (name != "CLICOLOR_FORCE" || value != OsStr::new("0")))
+    std::env::var_os(name)
+        .is_some_and(|value| !value.is_empty() && (name != "CLICOLOR_FORCE" || value != OsStr::new("0")))
 }
 
 /// How to show things.
@@ -142,7 +143,8 @@ impl Screen {
 
     /// Shows why a command failed.
     pub fn error(&mut self, error: &CommandError) {
-        let text = if self.style.json { render::error::json(error) } else { render::error::text(error, self.style.color) };
+        let text =
+            if self.style.json { render::error::json(error) } else { render::error::text(error, self.style.color) };
         self.message(text);
     }
 

@@ -87,8 +87,7 @@ impl Service {
             What::Pack { folder, output } => {
                 let package = pack(&folder)?;
                 let manifest = &package.manifest;
-                let file =
-                    output.unwrap_or_else(|| format!("{}-{}.sep", manifest.name, manifest.version).into());
+                let file = output.unwrap_or_else(|| format!("{}-{}.sep", manifest.name, manifest.version).into());
                 call::check_output(&file)?;
                 let sep = write_sep(&package).map_err(|error| refused(&error, &folder))?;
                 call::write_output(&file, &sep)?;

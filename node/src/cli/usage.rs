@@ -13,12 +13,10 @@ use crate::command::{CommandError, ErrorCode};
 /// Shows help and versions on stdout; everything else becomes an error. `words` are those that did not parse.
 pub fn stop<W: AsRef<OsStr>>(error: &clap::Error, words: &[W], screen: &mut Screen) -> Stop {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            match screen.result_line(error.render().to_string()) {
-                Ok(()) => Stop::Exit(0),
-                Err(stop) => stop,
-            }
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match screen.result_line(error.render().to_string()) {
+            Ok(()) => Stop::Exit(0),
+            Err(stop) => stop,
+        },
         _ => Stop::Failed(explain(error, words)),
     }
 }

@@ -69,9 +69,7 @@ fn clear(path: &Path) -> Result<(), ControlError> {
         Ok(found) if !found.file_type().is_socket() => Err(ControlError::NotASocket(path.to_owned())),
         Ok(_) => match UnixStream::connect(path) {
             Ok(_) => Err(ControlError::AlreadyRunning(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(io_error)
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(io_error),
             Err(error) => Err(io_error(error)),
         },
     }

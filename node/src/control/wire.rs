@@ -155,7 +155,8 @@ pub async fn read_bulk<R: AsyncRead + Unpin>(reader: &mut R, total: u64, limit: 
     let mut bulk = BytesMut::new();
     let mut left = total;
     while left > 0 {
-        let (kind, length) = tokio::time::timeout(STALL, read_header(reader, STALL)).await.map_err(|_| WireError::Stalled)??;
+        let (kind, length) =
+            tokio::time::timeout(STALL, read_header(reader, STALL)).await.map_err(|_| WireError::Stalled)??;
         if kind != KIND_BYTES {
             return Err(WireError::Kind { found: kind, expected: KIND_BYTES as char });
         }
@@ -263,7 +264,10 @@ mod tests {
 
         let huge = frame(b'B', CHUNK_BYTES as u32 + 1, b"");
         assert!(matches!(read_bulk(&mut huge.as_slice(), 1 << 20, INPUT_BYTES).await, Err(WireError::TooLong { .. })));
-        assert!(matches!(read_bulk(&mut [].as_slice(), INPUT_BYTES + 1, INPUT_BYTES).await, Err(WireError::TooLong { .. })));
+        assert!(matches!(
+            read_bulk(&mut [].as_slice(), INPUT_BYTES + 1, INPUT_BYTES).await,
+            Err(WireError::TooLong { .. })
+        ));
     }
 
     #[tokio::test]

@@ -127,4 +127,45 @@ mod tests {
             assert_eq!(batteries.mains(), expected);
         }
     }
+
+    /// A laptop's files in the place of this machine's, read by the same code.
+    #[test]
+    fn a_battery_in_sysfs_is_read() {
+        let setup = "mount -t tmpfs none /sys/class && mkdir -p /sys/class/power_supply/BAT0 /sys/class/power_supply/MOUSE";
+        if !crate::own_mounts::inside("monitor::battery::tests::a_battery_in_sysfs_is_read", setup) {
+            return;
+        }
+        let write = |name: &str, value: &str| {
+            fs::write(format!("/sys/class/power_supply/{name}"), format!("{value}\n")).unwrap();
+        };
+        let batteries = Batteries::new(&Roots::default());
+        assert_eq!(batteries.read(), Battery::MAINS);
+        for (name, value) in [
+            ("type", "Battery"),
+            ("status", "Discharging"),
+            ("energy_now", "20500000"),
+            ("energy_full", "50000000"),
+            ("energy_full_design", "57000000"),
+            ("power_now", "8000000"),
+            ("voltage_now", "11400000"),
+            ("voltage_min_design", "11100000"),
+        ] {
+            write(&format!("BAT0/{name}"), value);
+        }
+        // A mouse's battery is not the device's.
+        write("MOUSE/type", "Battery");
+        write("MOUSE/scope", "Device");
+        let near = |battery: Battery, level: f64| (battery.level - level).abs() < 0.01 && battery.present;
+        let battery = batteries.read();
+        assert!(near(battery, 0.41) && !battery.charging, "{battery:?}");
+        write("BAT0/status", "Charging");
+        write("BAT0/energy_now", "25000000");
+        let battery = batteries.read();
+        assert!(near(battery, 0.5) && battery.charging, "{battery:?}");
+        // Files that make no sense are no battery, and no panic.
+        write("BAT0/energy_now", "many");
+        write("BAT0/energy_full", "-1");
+        let battery = batteries.read();
+        assert!((0.0..=1.0).contains(&battery.level), "{battery:?}");
+    }
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
-    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PING_MISSES, PROVIDERS_WANTED},
+    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PING_MISSES, PROVIDED, PROVIDERS_WANTED},
     mdns, stream,
 };
 
@@ -54,6 +54,7 @@ pub async fn start(config: NetConfig) -> Result<(NetHandle, mpsc::Receiver<NetEv
             provider_queries: HashMap::new(),
             record_queries: HashMap::new(),
             ping_misses: HashMap::new(),
+            provided: HashSet::new(),
         }
         .run(events),
     );
@@ -81,6 +82,8 @@ struct EventLoop {
     provider_queries: HashMap<kad::QueryId, (mpsc::Sender<PeerId>, HashSet<Libp2pPeerId>)>,
     record_queries: HashMap<kad::QueryId, mpsc::Sender<Vec<u8>>>,
     ping_misses: HashMap<Libp2pPeerId, u32>,
+    /// Blobs announced in the DHT.
+    provided: HashSet<ContentHash>,
 }
 
 impl EventLoop {
@@ -168,8 +171,13 @@ impl EventLoop {
                 }
             }
             NetCommand::Provide(hash) => {
-                if let Err(error) = behaviour.kad.start_providing(hash.multihash().to_vec().into()) {
-                    tracing::warn!(%error, hash = hash.short(), "not announced in the DHT");
+                if self.provided.len() < PROVIDED && self.provided.insert(hash) {
+                    self.provide(hash);
+                }
+            }
+            NetCommand::ProvideAgain => {
+                for hash in self.provided.clone() {
+                    self.provide(hash);
                 }
             }
             NetCommand::FindProviders(hash, found) => {
@@ -222,6 +230,12 @@ impl EventLoop {
                 }
             }
             NetCommand::Shutdown(_) => {} // taken by `run`
+        }
+    }
+
+    fn provide(&mut self, hash: ContentHash) {
+        if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(hash.multihash().to_vec().into()) {
+            tracing::warn!(%error, hash = hash.short(), "not announced in the DHT");
         }
     }
 

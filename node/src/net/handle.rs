@@ -164,6 +164,7 @@ pub(super) enum NetCommand {
     Route { peer: PeerId, address: Multiaddr },
     Unroute(PeerId),
     Provide(ContentHash),
+    ProvideAgain,
     FindProviders(ContentHash, mpsc::Sender<PeerId>),
     PutHead(MarketId, Vec<u8>),
     FindHeads(MarketId, mpsc::Sender<Vec<u8>>),
@@ -276,6 +277,11 @@ impl NetHandle {
     /// Announces that this node has a blob.
     pub async fn provide(&self, hash: ContentHash) {
         self.tell(NetCommand::Provide(hash)).await;
+    }
+
+    /// Announces everything again: a node that was alone when it announced told nobody.
+    pub async fn provide_again(&self) {
+        self.tell(NetCommand::ProvideAgain).await;
     }
 
     /// Providers of a blob, as they are found; the channel closes at the end of the search. They are dialled while the

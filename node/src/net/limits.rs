@@ -73,6 +73,9 @@ pub const KAD_PROVIDERS: usize = 20;
 /// Providers asked for in one search.
 pub const PROVIDERS_WANTED: usize = 8;
 
+/// Blobs that this node announces; the rest it serves to whoever asks.
+pub const PROVIDED: usize = 256;
+
 /// Addresses of one peer that are used.
 pub const ADDRESSES_PER_PEER: usize = 8;
 /// Commands waiting for the swarm task.

@@ -45,6 +45,9 @@ const SYNC: Duration = Duration::from_secs(60);
 /// Strikes after which a peer is blocked, for as long as a ban.
 const STRIKES: u32 = 3;
 
+/// Peers blocked at a time; the one blocked longest makes room. *Judgement.*
+const BLOCKED: usize = 256;
+
 /// The coordinator's own state.
 pub struct Coordinator {
     ctx: Arc<Context>,
@@ -57,6 +60,8 @@ pub struct Coordinator {
     strikes: std::collections::HashMap<PeerId, u32>,
     blocked: Vec<(PeerId, Instant)>,
     streams: std::collections::HashMap<PeerId, Arc<tokio::sync::Semaphore>>,
+    /// Somebody has entered the routing table since the DHT was last told what is here.
+    routed: bool,
 }
 
 impl Coordinator {
@@ -77,6 +82,7 @@ impl Coordinator {
             strikes: std::collections::HashMap::new(),
             blocked: Vec::new(),
             streams: std::collections::HashMap::new(),
+            routed: false,
         }
     }
 
@@ -196,6 +202,7 @@ impl Coordinator {
             let known = self.peers.snapshots().into_iter().find(|known| known.peer == peer);
             for address in known.into_iter().flat_map(|known| known.addresses) {
                 self.ctx.net.route(peer, address).await;
+                self.routed = true;
             }
         }
     }
@@ -281,6 +288,10 @@ impl Coordinator {
         tracing::warn!(peer = peer.short(), what, strikes = *strikes, "misbehaviour");
         if *strikes >= STRIKES {
             self.strikes.remove(&peer);
+            if self.blocked.len() >= BLOCKED {
+                let (oldest, _) = self.blocked.remove(0);
+                self.ctx.net.unblock(oldest).await;
+            }
             self.blocked.push((peer, Instant::now() + BAN));
             self.ctx.net.block(peer).await;
         }
@@ -323,6 +334,14 @@ impl Coordinator {
         for (peer, _) in over {
             self.ctx.net.unblock(peer).await;
         }
+        if std::mem::take(&mut self.routed) {
+            self.ctx.net.provide_again().await;
+            for market in self.ctx.markets.view().iter() {
+                if let Some(head) = self.ctx.markets.head(&market.id) {
+                    self.ctx.net.put_head(market.id, head).await;
+                }
+            }
+        }
         for peer in self.peers.due(now) {
             let addresses = self.peers.dialling(&peer, now);
             self.ctx.net.start_dial(peer, addresses).await;
@@ -360,7 +379,7 @@ impl Coordinator {
 
     fn spawn_sync(&self) {
         let ctx = self.ctx.clone();
-        tokio::spawn(async move { ctx.markets.sync_all(&ctx).await });
+        tokio::spawn(async move { ctx.markets.sync_widely(&ctx).await });
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use msm_protocol::{
-    ContentHash, Manifest, PeerId, Refusal, RefusalCode,
+    ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
     document::Release,
     manifest::{Engine, Split},
 };
@@ -83,15 +83,22 @@ impl Packages {
     }
 }
 
-/// Gets the package of `release`, which a trusted market vouches for. `hint` is a peer that must have it.
+/// Gets the package of `release`, which `market` vouches for. `hint` is a peer that must have it.
+///
+/// A stale market's packages run while they are on this device; nothing new of it is fetched.
 pub async fn install(
     ctx: &Arc<Context>,
+    market: &MarketId,
     release: &Release,
     engine: Option<Engine>,
     hint: Option<PeerId>,
 ) -> Result<Arc<Installed>, Refusal> {
     if let Some(package) = ctx.packages.cached(release.manifest, engine) {
         return Ok(package);
+    }
+    if !ctx.markets.is_fresh(market) && !ctx.store.has(release.manifest).await {
+        let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
+        return Err(Refusal::new(RefusalCode::StaleMarket, reason));
     }
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
     let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(|e| bad(e.to_string()))?;

@@ -76,7 +76,14 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
     }
     ctx.lending()?;
     let release = match ctx.markets.release(&offer.market, &offer.manifest) {
-        Some(release) => release,
+        Some(release) => {
+            // A newer index may have withdrawn it; the job does not wait for that.
+            if offer.version > ctx.markets.version(&offer.market) {
+                let (ctx, market) = (ctx.clone(), offer.market);
+                tokio::spawn(async move { drop(ctx.markets.sync_from(&ctx, market, peer).await) });
+            }
+            release
+        }
         // The requester may know a newer index; only its signatures make us believe it.
         None => {
             if let Err(error) = ctx.markets.sync_from(ctx, offer.market, peer).await {
@@ -92,7 +99,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
         let reason = format!("{}@{} was revoked by its market", release.name, release.version);
         return Err(Refusal::new(RefusalCode::Revoked, reason));
     }
-    let installed = packages::install(ctx, &release, None, Some(peer)).await?;
+    let installed = packages::install(ctx, &offer.market, &release, None, Some(peer)).await?;
     if !installed.manifest.allows(&offer.need) {
         let reason = "the offer asks less than the manifest requires";
         return Err(Refusal::new(RefusalCode::Constraint, reason));

@@ -43,7 +43,8 @@ fn next_line(source: &mut impl BufRead) -> io::Result<Option<String>> {
     if line.len() > LINE_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line is longer than {LINE_BYTES} bytes")));
     }
-    let line = String::from_utf8(line).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a line is not UTF-8"))?;
+    let line =
+        String::from_utf8(line).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a line is not UTF-8"))?;
     Ok(Some(line))
 }
 

@@ -128,7 +128,9 @@ async fn consent_can_be_given_beforehand() {
 #[tokio::test]
 async fn help_is_a_result_and_no_error() {
     let mut rig = Rig::new(Style::default());
-    for (line, expected) in [("help", "quit"), ("help exit-codes", "verification"), ("peers --help", "Usage: msm peers")] {
+    for (line, expected) in
+        [("help", "quit"), ("help exit-codes", "verification"), ("peers --help", "Usage: msm peers")]
+    {
         assert_eq!(rig.session.line(line, &mut rig.screen).await.unwrap(), Flow::Next, "{line}");
         assert!(rig.out.text().contains(expected), "{line}: {}", rig.out.text());
     }

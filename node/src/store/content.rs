@@ -676,4 +676,61 @@ mod tests {
         let store = open(dir.path());
         assert!(!part.exists() && store.has(&hash));
     }
+
+    /// A disk of 8 MiB that is full in truth, by the blobs and then by somebody else.
+    #[test]
+    fn b52_a_full_disk_stops_new_blobs_only_and_restarts_and_recovers() {
+        let disk = Path::new("/mnt");
+        let setup = "mount -t tmpfs -o size=8m,mode=700 none /mnt";
+        let name = "store::content::tests::b52_a_full_disk_stops_new_blobs_only_and_restarts_and_recovers";
+        if !crate::own_mounts::inside(name, setup) {
+            return;
+        }
+        let limits = StoreLimits { total_bytes: 1 << 30, blob_bytes: 1 << 20, blobs: 1_000, ..SMALL };
+        let dir = disk.join("store");
+        let mut store = ContentStore::open(&dir, limits).unwrap();
+        let mut hashes = Vec::new();
+        let refused = loop {
+            match store.put(blob(hashes.len() as u16, 300_000), None) {
+                Ok(hash) => hashes.push(hash),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+        assert!(hashes.len() > 10);
+        // To the last byte, so that the index cannot be written either.
+        let ballast = disk.join("ballast");
+        let mut file = File::create(&ballast).unwrap();
+        while file.write(&[0; 4_096]).is_ok_and(|written| written > 0) {}
+        drop(file);
+        let whole = |store: &mut ContentStore, what: &str| {
+            for (n, hash) in hashes.iter().enumerate() {
+                assert_eq!(store.get(hash), Some(blob(n as u16, 300_000)), "{what}");
+            }
+        };
+        whole(&mut store, "running");
+        store.pin(&hashes[0]);
+        store.flush();
+        assert!(matches!(store.put(blob(999, 300_000), None), Err(StoreError::DiskFull { .. })));
+        drop(store);
+        // A restart while it is full.
+        let mut store = ContentStore::open(&dir, limits).unwrap();
+        whole(&mut store, "after a restart");
+        assert!(matches!(store.put(blob(999, 300_000), None), Err(StoreError::DiskFull { .. })));
+        assert!(store.health().disk_full);
+        // Space comes back: at once for blobs, at the next try for the index.
+        fs::remove_file(&ballast).unwrap();
+        store.delete(&hashes[1]);
+        store.put(blob(999, 300_000), None).unwrap();
+        let until = Instant::now() + INDEX_RETRY * 2;
+        while !store.health().index && Instant::now() < until {
+            store.get(&hashes[0]);
+        }
+        assert!(store.health().index && !store.health().disk_full);
+        assert!(store.pin(&hashes[2]));
+        drop(store);
+        let store = ContentStore::open(&dir, limits).unwrap();
+        assert!(store.table[&hashes[2]].record.pinned);
+        assert!(store.health().quarantined.is_none(), "a full disk is no damage");
+    }
 }

@@ -112,6 +112,7 @@ async fn b31_a_gigabyte_of_output_stops_at_its_cap() {
     let op = Op::Split { want: 4, target_bytes: 1 << 20 };
     let refusal = rig.run(&package(source, Work::Service, false), op, "{}", "").await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::OutputTooLarge, "{refusal}");
+    assert!(refusal.reason.contains("the output is larger"), "its own child stops it: {refusal}");
     let grown = resident().saturating_sub(before);
     assert!(grown < (8 << 20) * 3, "the parent grew by {grown} bytes for an output of at most {}", 8 << 20);
     rig.works().await;

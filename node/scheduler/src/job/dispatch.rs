@@ -81,7 +81,8 @@ impl JobState {
             .min_by_key(|member| {
                 let local = member.worker == Worker::Local;
                 let waits = !local && !member.held.is_empty();
-                (task.tries_by(member.worker), waits, local, member.load(), member.mean, member.worker)
+                let mean = member.mean.unwrap_or(Duration::MAX);
+                (task.tries_by(member.worker), waits, local, member.load(), mean)
             })
             .map(|member| member.worker)
     }
@@ -104,11 +105,9 @@ impl JobState {
 
     fn hand_out_fresh(&mut self) {
         while self.fresh < self.config.tasks {
-            let best = self
-                .free()
-                .min_by_key(|member| (member.load(), member.mean.unwrap_or_default(), member.worker))
-                .map(|member| member.worker);
-            let Some(worker) = best else { return };
+            let Some(worker) = self.free().min_by_key(|member| member.load()).map(|member| member.worker) else {
+                return;
+            };
             let task = self.fresh;
             self.fresh += 1;
             self.start(worker, task);

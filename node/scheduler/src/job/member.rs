@@ -78,11 +78,9 @@ impl Member {
         self.held.len() * 1_000 / self.allowance().max(1)
     }
 
-    pub(super) fn accepted(&mut self, took: Option<Duration>) {
+    pub(super) fn accepted(&mut self, took: Duration) {
         self.done += 1;
         self.faults = 0;
-        if let Some(took) = took {
-            self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
-        }
+        self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
     }
 }

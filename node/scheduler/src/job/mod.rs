@@ -56,8 +56,6 @@ pub struct JobState {
     /// The driver's clock without [`Self::asleep`].
     now: Duration,
     asleep: Duration,
-    /// When it last woke up.
-    woke: Option<Duration>,
     tasks: Vec<Task>,
     members: BTreeMap<Worker, Member>,
     /// Tasks that came back; they go before the fresh ones.
@@ -86,7 +84,6 @@ impl JobState {
         let mut job = Self {
             now,
             asleep: Duration::ZERO,
-            woke: None,
             tasks: vec![Task::default(); config.tasks as usize],
             members: BTreeMap::new(),
             returned: VecDeque::new(),
@@ -221,12 +218,11 @@ impl JobState {
         self.hear(worker);
         let Some(started) = self.running_since(worker, attempt) else { return };
         self.end_attempt(attempt, State::Accepted);
-        // Nothing is learnt from an attempt during which this device slept.
-        let took = self.woke.is_none_or(|woke| started > woke).then(|| self.now.saturating_sub(started));
+        let took = self.now.saturating_sub(started);
         if let Some(member) = self.members.get_mut(&worker) {
             member.accepted(took);
         }
-        took.into_iter().for_each(|took| self.times.push(took));
+        self.times.push(took);
         self.done += 1;
         self.outputs.push_back(Output::Accepted { attempt, worker });
         if let Some(task) = self.tasks.get_mut(attempt.task as usize) {
@@ -273,7 +269,6 @@ impl JobState {
         if self.leases().min().is_some_and(|due| now > due + OVERSLEPT) {
             self.asleep += now - self.now;
             now = self.now;
-            self.woke = Some(now);
             let running = self.tasks.iter_mut().flat_map(|task| &mut task.attempts);
             for end in running.filter(|a| a.state == State::Running).filter_map(|a| a.lease_ends.as_mut()) {
                 *end = (*end).max(now + OVERSLEPT);

@@ -47,10 +47,7 @@ mod tests {
 
     #[test]
     fn both_forms() {
-        assert_eq!(
-            text(&error(), false),
-            "error[no-device]: no device has EQS >= 95 (best: 71)\n  try: msm peers"
-        );
+        assert_eq!(text(&error(), false), "error[no-device]: no device has EQS >= 95 (best: 71)\n  try: msm peers");
         assert!(text(&error(), true).contains("\x1b[1;31merror[no-device]\x1b[0m"));
         assert_eq!(
             json(&error()),

@@ -44,6 +44,8 @@ impl Progress {
     pub fn event(&mut self, event: &Event, screen: &mut Screen) {
         match self {
             Self::Silent => {}
+            // How it ended is said by the report or the error.
+            Self::Lines if matches!(event, Event::JobDone { .. } | Event::JobFailed { .. }) => {}
             Self::Lines => {
                 if let Some(line) = line(event) {
                     screen.message(line);
@@ -106,7 +108,7 @@ impl Bars {
                 }
                 self.keep(event);
             }
-            Event::TaskFailed { .. } | Event::DeviceRefused { .. } | Event::JobFailed { .. } => self.keep(event),
+            Event::TaskFailed { .. } | Event::DeviceRefused { .. } => self.keep(event),
             _ => {}
         }
     }
@@ -203,7 +205,13 @@ mod tests {
             Event::DeviceJoined { job_id, peer_id, name: "attic".into(), local: false },
             Event::TaskStarted { job_id, peer_id, task: 0, attempt: 0 },
             Event::TaskDone { job_id, peer_id, task: 0, attempt: 0, done: 1, tasks: 16 },
-            Event::DeviceLost { job_id, peer_id, name: "attic".into(), reason: "closed\u{1b}[2J".into(), tasks_back: 2 },
+            Event::DeviceLost {
+                job_id,
+                peer_id,
+                name: "attic".into(),
+                reason: "closed\u{1b}[2J".into(),
+                tasks_back: 2,
+            },
             Event::JobDone { job_id, wall_ms: 1_080.0 },
         ]
     }
@@ -219,8 +227,7 @@ mod tests {
         assert_eq!(out.text(), "");
         assert_eq!(
             err.text(),
-            "job 7f7f: home/image-blur@1.2.0, 16 tasks\nattic: joined\nattic: lost (closed?[2J), 2 tasks back\n\
-             job 7f7f: done in 1.08 s\n"
+            "job 7f7f: home/image-blur@1.2.0, 16 tasks\nattic: joined\nattic: lost (closed?[2J), 2 tasks back\n"
         );
     }
 

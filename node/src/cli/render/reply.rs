@@ -3,6 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use msm_protocol::{
+    PeerId,
     device::Network,
     manifest::{Param, Value},
 };
@@ -23,9 +24,25 @@ use crate::{
 /// Characters of a line of free text.
 const TEXT_CHARS: usize = 512;
 
-/// The reply as text that ends with a line end. `now` is Unix seconds.
+/// What to say besides an empty or unfinished result, and the line to try: messages, not results.
+pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
+    match reply {
+        Reply::Peers { peers } if peers.is_empty() => Some(("no peers", hints::doctor())),
+        Reply::Jobs { jobs } if jobs.is_empty() => Some(("no jobs since this node started", hints::search_all())),
+        Reply::Services { services } if services.is_empty() => Some(("no service matches", hints::market_list())),
+        Reply::Markets { markets } if markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),
+        Reply::Status(it) if it.markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),
+        _ => None,
+    }
+}
+
+/// The reply as lines; nothing for an empty list. `now` is Unix seconds.
 pub fn text(reply: &Reply, now: u64) -> String {
     match reply {
+        Reply::Peers { peers: rows } if rows.is_empty() => String::new(),
+        Reply::Jobs { jobs: rows } if rows.is_empty() => String::new(),
+        Reply::Services { services: rows } if rows.is_empty() => String::new(),
+        Reply::Markets { markets: rows } if rows.is_empty() => String::new(),
         Reply::Status(it) => status(it, now),
         Reply::Peers { peers: rows } => peers(rows),
         Reply::Jobs { jobs: rows } => jobs(rows),
@@ -42,10 +59,6 @@ pub fn text(reply: &Reply, now: u64) -> String {
 /// `label   text`, one a line, with the labels in one column.
 fn lines<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     columns([("", Left), ("", Left)], rows.into_iter().map(|(label, text)| [label.to_owned(), text]))
-}
-
-fn try_line(line: String) -> String {
-    format!("try: {line}\n")
 }
 
 fn network(network: Network) -> &'static str {
@@ -86,17 +99,10 @@ fn status(it: &Status, now: u64) -> String {
     rows.extend(it.markets.iter().map(|row| ("market", market_line(row, now))));
     rows.extend(it.addresses.iter().map(|address| ("address", clean(address, TEXT_CHARS))));
     rows.extend([("home", clean(&it.home, TEXT_CHARS)), ("version", clean(&it.version, NAME_CHARS))]);
-    let mut text = lines(rows);
-    if it.markets.is_empty() {
-        text.push_str(&try_line(hints::market_add_any()));
-    }
-    text
+    lines(rows)
 }
 
 fn peers(rows: &[PeerRow]) -> String {
-    if rows.is_empty() {
-        return format!("no peers\n{}", try_line(hints::doctor()));
-    }
     columns(
         [
             ("PEER", Left),
@@ -124,6 +130,15 @@ fn peers(rows: &[PeerRow]) -> String {
     )
 }
 
+/// The name of a device, with the end of its id where another has the same name or it has none.
+fn device_name<'a>(name: &str, peer: PeerId, all: impl Iterator<Item = &'a str>) -> String {
+    match all.filter(|other| *other == name).count() {
+        _ if name.is_empty() => peer.short(),
+        0 | 1 => clean(name, NAME_CHARS),
+        _ => format!("{} ({})", clean(name, NAME_CHARS), peer.short()),
+    }
+}
+
 fn state(state: JobState) -> &'static str {
     match state {
         JobState::Running => "running",
@@ -134,9 +149,6 @@ fn state(state: JobState) -> &'static str {
 }
 
 fn jobs(rows: &[JobReport]) -> String {
-    if rows.is_empty() {
-        return "no jobs since this node started\n".to_owned();
-    }
     columns(
         [
             ("JOB", Left),
@@ -176,8 +188,8 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
         text.push_str(&columns(
             [("DEVICE", Left), ("TASKS", Right), ("NOTE", Left)],
             it.devices.iter().map(|device| {
-                let name =
-                    if device.name.is_empty() { device.peer_id.short() } else { clean(&device.name, NAME_CHARS) };
+                let all = it.devices.iter().map(|device| device.name.as_str());
+                let name = device_name(&device.name, device.peer_id, all);
                 let note = match (&device.lost, device.local) {
                     (Some(why), _) => format!("lost: {}", clean(why, TEXT_CHARS)),
                     (None, true) => "this device".to_owned(),
@@ -189,8 +201,11 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
     }
     let mut rows = Vec::new();
     if !it.phases_ms.is_empty() {
-        let phases: Vec<String> =
-            it.phases_ms.iter().map(|(name, ms)| format!("{} {}", clean(name, NAME_CHARS), milliseconds(*ms))).collect();
+        let phases: Vec<String> = it
+            .phases_ms
+            .iter()
+            .map(|(name, ms)| format!("{} {}", clean(name, NAME_CHARS), milliseconds(*ms)))
+            .collect();
         rows.push(("phases", phases.join(", ")));
     }
     if !it.output_sha256.is_empty() {
@@ -210,9 +225,9 @@ fn plan(it: &Plan) -> String {
     text.push_str(&columns(
         [("PEER", Left), ("EQS", Right), ("RTT", Right), ("USE", Left), ("WHY", Left)],
         it.rows.iter().map(|row| {
-            let name = if row.name.is_empty() { row.peer_id.short() } else { clean(&row.name, NAME_CHARS) };
+            let all = it.rows.iter().map(|row| row.name.as_str());
             [
-                name,
+                device_name(&row.name, row.peer_id, all),
                 number(row.eqs),
                 if row.local { "-".to_owned() } else { round_trip(row.rtt_ms) },
                 yes_no(Some(row.used)).to_owned(),
@@ -224,9 +239,6 @@ fn plan(it: &Plan) -> String {
 }
 
 fn services(rows: &[ServiceRow]) -> String {
-    if rows.is_empty() {
-        return format!("no service matches\n{}", try_line(hints::market_list()));
-    }
     columns(
         [
             ("SERVICE", Left),
@@ -288,9 +300,7 @@ fn service(it: &ServiceDetail) -> String {
         ("market", it.market_id.to_string()),
         ("manifest", row.manifest.to_string()),
     ]);
-    let mut text = lines(rows);
-    text.push_str(&try_line(hints::invoke_plan(&row.name)));
-    text
+    lines(rows)
 }
 
 fn value(value: &Value) -> String {
@@ -344,17 +354,10 @@ fn market_line(row: &MarketRow, now: u64) -> String {
 }
 
 fn market(row: &MarketRow, now: u64) -> String {
-    lines([
-        ("market", market_line(row, now)),
-        ("key", row.fingerprint.clone()),
-        ("share", row.market.to_string()),
-    ])
+    lines([("market", market_line(row, now)), ("key", row.fingerprint.clone()), ("share", row.market.to_string())])
 }
 
 fn markets(rows: &[MarketRow], now: u64) -> String {
-    if rows.is_empty() {
-        return format!("no market is trusted yet\n{}", try_line(hints::market_add_any()));
-    }
     columns(
         [
             ("MARKET", Left),
@@ -388,13 +391,13 @@ mod tests {
 
     /// What each sample reply must show.
     const SHOWN: [&[&str]; 10] = [
-        &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71", "try: msm market add"],
+        &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
         &["PEER    EQS     RTT  NETWORK", "garage   88  3.2 ms  high", "garage    -       -  -", "12D3KooW"],
         &["JOB", "7f7f", "home/image-blur@1.2.0", "16/16", "1.08 s"],
         &["job 7f7f", "16 tasks, 2 run again", "this device", "lost: connection closed", "note", "kitchen?[2J"],
         &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
         &["SERVICE", "image-blur", "media/image", "6/6", "home"],
-        &["●●●●●● 6/6", "radius=INTEGER  blur radius in pixels  [default 3, 1..50]", "try: msm invoke image-blur"],
+        &["●●●●●● 6/6", "radius=INTEGER  blur radius in pixels  [default 3, 1..50]"],
         &["index 14, 3 services, fresh, good for 27 d", "share", "msm:market:"],
         &["MARKET", "Home Market", "good for 27 d", "nothing found yet"],
         &["connected to 12D3KooW"],
@@ -415,16 +418,29 @@ mod tests {
     }
 
     #[test]
-    fn empty_lists_say_so_and_what_to_do() {
+    fn empty_lists_are_empty_results_with_a_remark() {
         let empty = [
-            (Reply::Peers { peers: vec![] }, "no peers"),
-            (Reply::Jobs { jobs: vec![] }, "no jobs"),
-            (Reply::Services { services: vec![] }, "no service"),
-            (Reply::Markets { markets: vec![] }, "no market"),
+            Reply::Peers { peers: vec![] },
+            Reply::Jobs { jobs: vec![] },
+            Reply::Services { services: vec![] },
+            Reply::Markets { markets: vec![] },
         ];
-        for (reply, expected) in empty {
-            assert!(text(&reply, NOW).contains(expected));
+        for reply in empty {
+            assert_eq!(text(&reply, NOW), "");
+            let (remark, hint) = remark(&reply).unwrap();
+            assert!(remark.starts_with("no ") && hint.starts_with("msm "));
         }
+        let remarks: Vec<bool> = samples::replies().iter().map(|reply| remark(reply).is_some()).collect();
+        assert_eq!(remarks.iter().filter(|it| **it).count(), 1, "only a node without markets: {remarks:?}");
+    }
+
+    #[test]
+    fn devices_of_one_name_are_told_apart() {
+        let mut twins = samples::job();
+        twins.devices.truncate(2);
+        twins.devices[1].name = twins.devices[0].name.clone();
+        let text = job(&twins, None);
+        assert!(text.contains(&format!("attic ({})", samples::peer().short())), "{text}");
     }
 
     #[test]

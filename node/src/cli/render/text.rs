@@ -4,7 +4,10 @@ use std::time::Duration;
 
 /// A text from another machine, cut and without anything that moves the cursor or reverses the line.
 pub fn clean(text: &str, limit: usize) -> String {
-    let unsafe_char = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let unsafe_char = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     let mut clean: String = text.chars().map(|c| if unsafe_char(c) { '?' } else { c }).take(limit).collect();
     if text.chars().nth(limit).is_some() {
         clean.pop();
@@ -85,12 +88,26 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        let sizes = [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (12_345, "12 kB"), (999_600, "1.0 MB"), (1_900_000, "1.9 MB")];
+        let sizes = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (12_345, "12 kB"),
+            (999_600, "1.0 MB"),
+            (1_900_000, "1.9 MB"),
+        ];
         for (count, text) in sizes {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(bytes(u64::MAX), "18446744 TB");
-        let times = [(0.04, "0.0 ms"), (3.0, "3.0 ms"), (412.3, "412 ms"), (1_080.0, "1.08 s"), (123_000.0, "2 min 3 s"), (f64::NAN, "-")];
+        let times = [
+            (0.04, "0.0 ms"),
+            (3.0, "3.0 ms"),
+            (412.3, "412 ms"),
+            (1_080.0, "1.08 s"),
+            (123_000.0, "2 min 3 s"),
+            (f64::NAN, "-"),
+        ];
         for (ms, text) in times {
             assert_eq!(milliseconds(ms), text);
         }

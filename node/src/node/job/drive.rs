@@ -20,15 +20,12 @@ use tokio::{
 };
 
 use super::{
-    Invocation, Resolved, discover, error_of,
+    Invocation, Record, Resolved, discover, error_of,
     remote::{self, FromRemote, Terms, ToRemote},
 };
 use crate::{
     command::{self, CommandError, Event, JobDevice, OnLoss},
-    node::{
-        context::{Ask, Context},
-        fetch::BAN,
-    },
+    node::{context::Context, fetch::BAN},
 };
 
 /// Commands that may wait for one worker's stream: its credit, and a cancel for each.
@@ -46,15 +43,15 @@ impl Invocation {
         inputs: Vec<Bytes>,
     ) -> Result<Vec<Bytes>, CommandError> {
         let tasks = inputs.len() as u32;
-        self.report.tasks = tasks;
-        let service = self.report.service.clone();
-        self.ctx.emit(Event::JobStarted { job_id: self.report.job_id, service, tasks });
+        self.record.report.tasks = tasks;
+        let service = self.record.report.service.clone();
+        self.ctx.emit(Event::JobStarted { job_id: self.record.report.job_id, service, tasks });
         let offer = self.offer(resolved, tasks);
         let terms = Arc::new(Terms { offer, count: tasks, output_limit: resolved.installed.budget().output });
         let (reports, receiver) = mpsc::channel(REPORTS);
         let mut driver = Driver {
             ctx: self.ctx.clone(),
-            report: &mut self.report,
+            record: &mut self.record,
             state: JobState::new(
                 JobConfig {
                     tasks,
@@ -105,7 +102,7 @@ type LocalResult = (AttemptRef, Result<Bytes, Refusal>);
 
 struct Driver<'a> {
     ctx: Arc<Context>,
-    report: &'a mut command::JobReport,
+    record: &'a mut Record,
     state: JobState,
     started: Instant,
     package: Arc<Package>,
@@ -138,7 +135,7 @@ impl Driver<'_> {
     }
 
     async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Bytes>, CommandError> {
-        self.publish().await;
+        self.record.progress();
         let end = loop {
             if let Some(end) = self.carry_out() {
                 break end;
@@ -163,9 +160,9 @@ impl Driver<'_> {
         match end {
             End::Done => {}
             End::Partial(missing) => {
-                self.report.state = command::JobState::Partial;
-                let note = format!("{} of {} tasks are missing: {missing:?}", missing.len(), self.report.tasks);
-                self.report.notes.push(note);
+                self.record.report.state = command::JobState::Partial;
+                let note = format!("{} of {} tasks are missing: {missing:?}", missing.len(), self.record.report.tasks);
+                self.record.report.notes.push(note);
             }
             End::Failed(refusal) => return Err(error_of(&refusal)),
         }
@@ -174,7 +171,7 @@ impl Driver<'_> {
     }
 
     fn no_local(&self) -> bool {
-        !self.report.devices.iter().any(|device| device.local)
+        !self.record.report.devices.iter().any(|device| device.local)
     }
 
     fn nobody(&self) -> Refusal {
@@ -204,8 +201,8 @@ impl Driver<'_> {
             }
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
-                let (job_id, name, code) = (self.report.job_id, self.name(peer), refusal.code.to_string());
-                self.report.notes.push(format!("{name} did not take the job: {refusal}"));
+                let (job_id, name, code) = (self.record.report.job_id, self.name(peer), refusal.code.to_string());
+                self.record.report.notes.push(format!("{name} did not take the job: {refusal}"));
                 let reason = refusal.reason.clone();
                 self.ctx.emit(Event::DeviceRefused { job_id, peer_id: peer, name, code, reason });
                 self.refusals.push((peer, refusal));
@@ -220,14 +217,14 @@ impl Driver<'_> {
 
     fn failed(&mut self, peer: PeerId, attempt: AttemptRef, refusal: &Refusal) {
         let AttemptRef { task, attempt } = attempt;
-        let (job_id, code, reason) = (self.report.job_id, refusal.code.to_string(), refusal.reason.clone());
-        self.report.notes.push(format!("task {task} failed on {}: {refusal}", self.name(peer)));
+        let (job_id, code, reason) = (self.record.report.job_id, refusal.code.to_string(), refusal.reason.clone());
+        self.record.report.notes.push(format!("task {task} failed on {}: {refusal}", self.name(peer)));
         self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, task, attempt, code, reason });
     }
 
     fn leave(&mut self, peer: PeerId, reason: String) {
         self.remotes.remove(&peer);
-        if let Some(device) = self.report.devices.iter_mut().find(|device| device.peer_id == peer) {
+        if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer) {
             device.lost = Some(reason);
         }
     }
@@ -260,7 +257,7 @@ impl Driver<'_> {
                 Output::Accepted { attempt, worker } => self.accepted(worker, attempt),
                 Output::Dropped { attempt, worker, why } => {
                     self.arrived = None;
-                    tracing::debug!(job = self.report.job_id.short(), %worker, ?attempt, %why, "result dropped");
+                    tracing::debug!(job = self.record.report.job_id.short(), %worker, ?attempt, %why, "result dropped");
                 }
                 Output::Lost { worker, tasks_back, reason } => self.lost(worker, tasks_back, reason),
                 Output::Done => end = Some(End::Done),
@@ -274,7 +271,7 @@ impl Driver<'_> {
     fn start(&mut self, worker: Worker, attempt: AttemptRef) {
         let Some(input) = self.inputs.get(attempt.task as usize).cloned() else { return };
         let peer_id = self.peer_of(worker);
-        let (job_id, AttemptRef { task, attempt: number }) = (self.report.job_id, attempt);
+        let (job_id, AttemptRef { task, attempt: number }) = (self.record.report.job_id, attempt);
         match worker {
             Worker::Local => self.start_here(attempt, input),
             Worker::Remote(peer) => {
@@ -302,7 +299,7 @@ impl Driver<'_> {
         let call = Call {
             package: self.package.clone(),
             client: ctx.local,
-            op: Op::Part { index: attempt.task, count: self.report.tasks },
+            op: Op::Part { index: attempt.task, count: self.record.report.tasks },
             params: self.resolved.params.clone(),
             input,
             budget: self.resolved.installed.budget(),
@@ -335,28 +332,29 @@ impl Driver<'_> {
             *place = self.arrived.take();
         }
         let peer_id = self.peer_of(worker);
-        self.report.tasks_done += 1;
-        if let Some(device) = self.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
+        self.record.report.tasks_done += 1;
+        self.record.progress();
+        if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
             device.tasks += 1;
         }
-        let (job_id, done, tasks) = (self.report.job_id, self.report.tasks_done, self.report.tasks);
+        let (job_id, done, tasks) = (self.record.report.job_id, self.record.report.tasks_done, self.record.report.tasks);
         self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
     }
 
     fn joined(&mut self, worker: Worker) {
         let peer_id = self.peer_of(worker);
-        let (job_id, name, local) = (self.report.job_id, self.name(peer_id), worker == Worker::Local);
-        if !self.report.devices.iter().any(|device| device.peer_id == peer_id) {
-            self.report.devices.push(JobDevice { peer_id, name: name.clone(), tasks: 0, local, lost: None });
+        let (job_id, name, local) = (self.record.report.job_id, self.name(peer_id), worker == Worker::Local);
+        if !self.record.report.devices.iter().any(|device| device.peer_id == peer_id) {
+            self.record.report.devices.push(JobDevice { peer_id, name: name.clone(), tasks: 0, local, lost: None });
         }
         self.ctx.emit(Event::DeviceJoined { job_id, peer_id, name, local });
     }
 
     fn lost(&mut self, worker: Worker, tasks_back: u32, reason: String) {
         let peer_id = self.peer_of(worker);
-        let (job_id, name) = (self.report.job_id, self.name(peer_id));
+        let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
         self.leave(peer_id, reason.clone());
-        self.report.notes.push(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
+        self.record.report.notes.push(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
         self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
     }
 
@@ -376,10 +374,7 @@ impl Driver<'_> {
 
     fn tally(&mut self) {
         let progress = self.state.progress();
-        self.report.tasks_rerun = progress.reruns + progress.hedges;
+        self.record.report.tasks_rerun = progress.reruns + progress.hedges;
     }
 
-    async fn publish(&mut self) {
-        self.ctx.tell(Ask::Job(Box::new(self.report.clone()))).await;
-    }
 }

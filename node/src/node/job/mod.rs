@@ -68,9 +68,49 @@ struct Invocation {
     ctx: Arc<Context>,
     invoke: Invoke,
     input: Bytes,
-    started: Instant,
     phase: Instant,
+    record: Record,
+}
+
+/// The job's report, which the coordinator gets a copy of while it runs and when it ends, in whatever way.
+struct Record {
+    ctx: Arc<Context>,
     report: JobReport,
+    started: Instant,
+    told: Option<Instant>,
+    /// A plan is no job.
+    silent: bool,
+}
+
+/// Progress is recorded at most this often.
+const RECORD_INTERVAL: Duration = Duration::from_millis(200);
+
+impl Record {
+    /// Hands a copy on, unless that was done a moment ago.
+    fn progress(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= RECORD_INTERVAL) {
+            self.told = Some(Instant::now());
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.report.wall_ms = millis(self.started.elapsed());
+        if !self.silent {
+            // A full queue loses one copy; the next brings all of it.
+            let _ = self.ctx.asks.try_send(Ask::Job(Box::new(self.report.clone())));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.report.state == JobState::Running {
+            self.report.state = JobState::Failed;
+            self.report.error = Some("cancelled, or over its deadline".into());
+            self.tell();
+        }
+    }
 }
 
 /// A service that was found and may run here.
@@ -101,25 +141,24 @@ impl Invocation {
             error: None,
             notes: Vec::new(),
         };
-        Self { ctx, invoke, input, started: Instant::now(), phase: Instant::now(), report }
+        let record = Record { ctx: ctx.clone(), report, started: Instant::now(), told: None, silent: invoke.plan };
+        Self { ctx, invoke, input, phase: Instant::now(), record }
     }
 
     async fn run(mut self) -> Result<Response, CommandError> {
         let result = self.steps().await;
-        self.report.wall_ms = millis(self.started.elapsed());
         if let Err(error) = &result {
-            self.report.state = JobState::Failed;
-            self.report.error = Some(error.message.clone());
+            self.record.report.state = JobState::Failed;
+            self.record.report.error = Some(error.message.clone());
         }
-        if !self.invoke.plan {
-            self.ctx.tell(Ask::Job(Box::new(self.report.clone()))).await;
-        }
-        if result.is_ok() && !self.invoke.plan {
-            self.ctx.emit(Event::JobDone { job_id: self.report.job_id, wall_ms: self.report.wall_ms });
-        }
+        self.record.tell();
         match result? {
             Steps::Planned(plan) => Ok(Reply::Plan(plan).into()),
-            Steps::Done(output) => Ok(Response { reply: Reply::Job(Box::new(self.report)), output }),
+            Steps::Done(output) => {
+                let report = self.record.report.clone();
+                self.ctx.emit(Event::JobDone { job_id: report.job_id, wall_ms: report.wall_ms });
+                Ok(Response { reply: Reply::Job(Box::new(report)), output })
+            }
         }
     }
 
@@ -161,27 +200,27 @@ impl Invocation {
         self.begin("merge");
         let output = self.merge(&resolved, outputs).await?;
         self.end("merge");
-        if self.report.state == JobState::Running {
-            self.report.state = JobState::Done;
+        if self.record.report.state == JobState::Running {
+            self.record.report.state = JobState::Done;
         }
-        self.report.output_bytes = output.len() as u64;
-        self.report.output_sha256 = HEXLOWER.encode(ContentHash::of(&output).as_bytes());
+        self.record.report.output_bytes = output.len() as u64;
+        self.record.report.output_sha256 = HEXLOWER.encode(ContentHash::of(&output).as_bytes());
         Ok(Steps::Done(output))
     }
 
     fn begin(&mut self, phase: &str) {
         self.phase = Instant::now();
-        self.ctx.emit(Event::Phase { job_id: self.report.job_id, name: phase.to_owned() });
+        self.ctx.emit(Event::Phase { job_id: self.record.report.job_id, name: phase.to_owned() });
     }
 
     fn end(&mut self, phase: &str) {
-        self.report.phases_ms.push((phase.to_owned(), millis(self.phase.elapsed())));
+        self.record.report.phases_ms.push((phase.to_owned(), millis(self.phase.elapsed())));
     }
 
     /// Finds the service, gets its package and checks what the caller gave.
     async fn resolve(&mut self) -> Result<Resolved, CommandError> {
         let Found { market, alias, index_version, release } = self.ctx.markets.find(&self.ctx, &self.invoke.service).await?;
-        self.report.service = format!("{alias}/{}@{}", release.name, release.version);
+        self.record.report.service = format!("{alias}/{}@{}", release.name, release.version);
         let engine = match self.invoke.engine.as_deref() {
             None => None,
             Some("js") => Some(Engine::Js),
@@ -191,7 +230,7 @@ impl Invocation {
             }
         };
         let installed =
-            packages::install(&self.ctx, &release, engine, None).await.map_err(|refusal| error_of(&refusal))?;
+            packages::install(&self.ctx, &market, &release, engine, None).await.map_err(|refusal| error_of(&refusal))?;
         let manifest = &installed.manifest;
         let usage = |e: msm_protocol::manifest::ManifestError| {
             CommandError::new(ErrorCode::Usage, format!("bad-input: {e}"))
@@ -302,7 +341,7 @@ impl Invocation {
                 local: row.peer.is_none(),
             }
         });
-        Plan { service: self.report.service.clone(), rows: rows.collect(), tasks }
+        Plan { service: self.record.report.service.clone(), rows: rows.collect(), tasks }
     }
 
     /// Cuts the input into the inputs of tasks, in a sandbox: a hostile picture must not meet the node's own process.
@@ -344,7 +383,7 @@ impl Invocation {
     fn offer(&self, resolved: &Resolved, tasks: u32) -> Offer {
         Offer {
             v: 1,
-            job: self.report.job_id,
+            job: self.record.report.job_id,
             need: resolved.need.clone(),
             tasks,
             market: resolved.market,

@@ -102,7 +102,7 @@ impl Markets {
         match &target.source {
             Source::Peers(_) => {
                 job::settle(ctx).await;
-                self.sync_all(ctx).await;
+                self.sync_widely(ctx).await;
                 Ok(())
             }
             source => self.import(ctx, target.market, source).await.map_err(|error| {

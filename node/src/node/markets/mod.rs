@@ -127,6 +127,8 @@ pub struct Markets {
     home: Home,
     floors: Arc<Floors>,
     view: watch::Sender<Arc<Vec<MarketView>>>,
+    /// One round of asking everybody at a time.
+    round: tokio::sync::Mutex<()>,
     /// One update of one market at a time.
     updating: Mutex<HashMap<MarketId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -147,7 +149,7 @@ impl Markets {
                 .map_err(|e| CommandError::new(ErrorCode::Verification, format!("market {}: {e}", entry.alias)))?;
             views.push(saved::restore(entry.clone(), saved, store).await);
         }
-        Ok(Self { home, floors, view: watch::Sender::new(Arc::new(views)), updating: Mutex::default() })
+        Ok(Self { home, floors, view: watch::Sender::new(Arc::new(views)), round: Default::default(), updating: Mutex::default() })
     }
 
     /// All trusted markets.
@@ -168,6 +170,16 @@ impl Markets {
     pub fn release(&self, market: &MarketId, manifest: &ContentHash) -> Option<Release> {
         let view = self.get(market)?;
         view.by_manifest.get(manifest).and_then(|at| view.releases.get(*at)).cloned()
+    }
+
+    /// Whether something new of `market` may be installed now.
+    pub fn is_fresh(&self, market: &MarketId) -> bool {
+        self.get(market).is_some_and(|view| view.trusted.freshness(now()) == Freshness::Fresh)
+    }
+
+    /// Version of the index of `market` in use, 0 for none.
+    pub fn version(&self, market: &MarketId) -> u64 {
+        self.get(market).map_or(0, |view| view.version())
     }
 
     /// Rows for listings.
@@ -258,8 +270,9 @@ impl Markets {
         }
     }
 
-    /// Asks everybody connected for newer indexes of every market, and the DHT for markets nobody has answered for.
+    /// Asks everybody connected for newer indexes of every market.
     pub async fn sync_all(&self, ctx: &Arc<Context>) {
+        let _one_round = self.round.lock().await;
         let peers = ctx.connected();
         for view in self.view().iter() {
             for peer in &peers {
@@ -267,9 +280,17 @@ impl Markets {
                     tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update");
                 }
             }
-            if self.get(&view.id).is_some_and(|view| view.version() == 0) {
-                self.sync_from_dht(ctx, view.id).await;
-            }
+        }
+    }
+
+    /// [`Markets::sync_all`], and the DHT for markets that nobody around knows; nothing while a round is under way.
+    pub async fn sync_widely(&self, ctx: &Arc<Context>) {
+        if self.round.try_lock().is_err() {
+            return;
+        }
+        self.sync_all(ctx).await;
+        for view in self.view().iter().filter(|view| view.version() == 0) {
+            self.sync_from_dht(ctx, view.id).await;
         }
     }
 

@@ -58,6 +58,7 @@ impl Source {
         exact: bool,
     ) -> Result<Bytes, SourceError> {
         if let Some(bytes) = ctx.store.get(hash).await {
+            self.keep(ctx, hash).await;
             return Ok(bytes);
         }
         let bytes = match self {
@@ -71,7 +72,15 @@ impl Source {
         if let Err(error) = ctx.store.put(bytes.clone()).await {
             tracing::warn!(%error, hash = hash.short(), "blob not kept");
         }
+        self.keep(ctx, hash).await;
         Ok(bytes)
+    }
+
+    /// What this home publishes must not be evicted: others count on it.
+    async fn keep(&self, ctx: &Context, hash: ContentHash) {
+        if let Self::Folder(_) = self {
+            ctx.store.pin(hash).await;
+        }
     }
 
     /// A file of a published market by its path, such as `head.cbor`. Peers have none.

@@ -327,7 +327,9 @@ mod tests {
     fn a_kill_between_any_two_steps_leaves_the_old_or_the_new_floor() {
         let (old, new) = (encode(MARKET, 4, b"old"), encode(MARKET, 5, b"new"));
         let half = &new[..new.len() / 2];
-        let states: [(&str, &[u8], &[u8], Option<(&str, &[u8])>, &[u8]); 6] = [
+        /// What happened last, both copies, what lies beside one, and the floor then.
+        type State<'a> = (&'a str, &'a [u8], &'a [u8], Option<(&'a str, &'a [u8])>, &'a [u8]);
+        let states: [State<'_>; 6] = [
             ("before", &old, &old, None, b"old"),
             ("a half written beside", &old, &old, Some(("a", half)), b"old"),
             ("a written beside", &old, &old, Some(("a", &new)), b"old"),

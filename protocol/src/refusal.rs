@@ -17,8 +17,10 @@ pub enum RefusalCode {
     StaleMarket,
     /// The market has withdrawn this package.
     Revoked,
-    /// The package's bytes could not be fetched, or are not what was signed.
+    /// The package's bytes are not what was signed, or nothing that runs here.
     BadPackage,
+    /// Nobody reachable has the package's bytes.
+    Unavailable,
     /// The message could not be read.
     BadMessage,
     /// A parameter or an input is outside what the manifest allows.
@@ -61,6 +63,7 @@ impl RefusalCode {
             Self::StaleMarket => "stale-market",
             Self::Revoked => "revoked",
             Self::BadPackage => "bad-package",
+            Self::Unavailable => "unavailable",
             Self::BadMessage => "bad-message",
             Self::BadInput => "bad-input",
             Self::Constraint => "constraint",

@@ -127,7 +127,8 @@ mod tests {
         let command = command();
         let mut verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let mut sorted = named.clone();
-        (verbs.sort_unstable(), sorted.sort_unstable());
+        verbs.sort_unstable();
+        sorted.sort_unstable();
         assert_eq!(sorted, verbs);
     }
 

@@ -11,7 +11,7 @@ use msm_protocol::{
 
 use crate::{
     command::{CommandError, ErrorCode},
-    node::markets::source::Source,
+    node::markets::source::{Source, SourceError},
 };
 
 /// Bytes of one market that are downloaded to be inspected. *Judgement*: some hundred packages of full size.
@@ -42,7 +42,7 @@ struct Mirror<'a> {
 impl Mirror<'_> {
     /// Downloads one file and keeps it; `None` when the server has none.
     async fn file(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, CommandError> {
-        let unreachable = |error| CommandError::new(ErrorCode::NotFound, format!("{error}"));
+        let unreachable = |error: SourceError| CommandError::new(ErrorCode::NotFound, error.to_string());
         let Some(bytes) = self.source.file(path, limit as u64).await.map_err(unreachable)? else { return Ok(None) };
         self.left = self
             .left

@@ -37,7 +37,7 @@ pub mod usage;
 pub mod values;
 pub mod words;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -209,7 +209,8 @@ pub fn main() -> ExitCode {
 
 fn run(msm: Msm, screen: &mut Screen) -> Result<(), Stop> {
     let globals = msm.globals;
-    let daemon = matches!(msm.verb, Verb::Node(_));
+    // On a terminal the REPL shows what happens.
+    let daemon = matches!(msm.verb, Verb::Node(_)) && !std::io::stdin().is_terminal();
     logging::start(globals.verbose, globals.quiet, daemon, screen.style.color)?;
     let meaning = msm.verb.meaning(call::Stdin::Free)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     marker::PhantomData,
+    time::Instant,
 };
 
 use futures::StreamExt;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
-    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PING_MISSES, PROVIDED, PROVIDERS_WANTED},
+    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE, SILENCE_LOOK},
     mdns, stream,
 };
 
@@ -53,7 +54,8 @@ pub async fn start(config: NetConfig) -> Result<(NetHandle, mpsc::Receiver<NetEv
             next_open: 0,
             provider_queries: HashMap::new(),
             record_queries: HashMap::new(),
-            ping_misses: HashMap::new(),
+            heard: HashMap::new(),
+            looked: Instant::now(),
             provided: HashSet::new(),
         }
         .run(events),
@@ -81,15 +83,21 @@ struct EventLoop {
     next_open: stream::OpenId,
     provider_queries: HashMap<kad::QueryId, (mpsc::Sender<PeerId>, HashSet<Libp2pPeerId>)>,
     record_queries: HashMap<kad::QueryId, mpsc::Sender<Vec<u8>>>,
-    ping_misses: HashMap<Libp2pPeerId, u32>,
+    /// Who is connected, and when each last answered a ping.
+    heard: HashMap<Libp2pPeerId, Instant>,
+    /// When silent peers were last looked for.
+    looked: Instant,
     /// Blobs announced in the DHT.
     provided: HashSet<ContentHash>,
 }
 
 impl EventLoop {
     async fn run(mut self, events: mpsc::Sender<NetEvent>) {
+        let mut look = tokio::time::interval(SILENCE_LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let done = loop {
             tokio::select! {
+                _ = look.tick(), if self.outbox.is_empty() => self.drop_silent(),
                 command = self.commands.recv() => match command {
                     Some(NetCommand::Shutdown(done)) => break done,
                     Some(command) => self.carry_out(command),
@@ -293,12 +301,13 @@ impl EventLoop {
         match event {
             SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
             SwarmEvent::NewListenAddr { address, .. } => self.emit(NetEvent::Listening(address)),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
-                self.connected(peer_id, connection_id, endpoint, num_established.get());
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.connected(peer_id, connection_id, endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                self.ping_misses.remove(&peer_id);
-                if let Some(peer) = from_libp2p(&peer_id) {
+                if self.heard.remove(&peer_id).is_some()
+                    && let Some(peer) = from_libp2p(&peer_id)
+                {
                     let reason = cause.map_or_else(|| "closed".to_owned(), |cause| cause.to_string());
                     self.emit(NetEvent::Disconnected { peer, reason });
                 }
@@ -318,7 +327,6 @@ impl EventLoop {
         peer_id: Libp2pPeerId,
         connection: libp2p::swarm::ConnectionId,
         endpoint: ConnectedPoint,
-        established: u32,
     ) {
         let answer = self.dials.remove(&connection);
         let Some(peer) = from_libp2p(&peer_id) else {
@@ -326,7 +334,7 @@ impl EventLoop {
             let _ = self.swarm.disconnect_peer_id(peer_id);
             return;
         };
-        if established == 1 {
+        if self.heard.insert(peer_id, Instant::now()).is_none() {
             let address = endpoint.get_remote_address().clone();
             self.emit(NetEvent::Connected { peer, address, inbound: endpoint.is_listener() });
         }
@@ -376,18 +384,35 @@ impl EventLoop {
     fn ping(&mut self, event: ping::Event) {
         match event.result {
             Ok(rtt) => {
-                self.ping_misses.remove(&event.peer);
+                if let Some(heard) = self.heard.get_mut(&event.peer) {
+                    *heard = Instant::now();
+                }
                 if let Some(peer) = from_libp2p(&event.peer) {
                     self.emit(NetEvent::Rtt { peer, rtt });
                 }
             }
-            Err(ping::Failure::Unsupported) => {}
-            Err(_) => {
-                let misses = self.ping_misses.entry(event.peer).or_default();
-                *misses += 1;
-                if *misses >= PING_MISSES {
-                    let _ = self.swarm.disconnect_peer_id(event.peer);
-                }
+            Err(error) => tracing::debug!(peer = %event.peer, %error, "ping failed"),
+        }
+    }
+
+    /// Lets go of peers that answer no more. They are reported at once: closing a connection on which nothing moves may
+    /// take as long as the system tries to deliver what is still in its buffers.
+    fn drop_silent(&mut self) {
+        let now = Instant::now();
+        let pause = now.duration_since(std::mem::replace(&mut self.looked, now));
+        if pause > 4 * SILENCE_LOOK {
+            // This node stood still itself (stopped, suspended, or its events were not taken): answers may wait unread.
+            self.heard.values_mut().for_each(|heard| *heard += pause);
+            return;
+        }
+        let silent: Vec<_> =
+            self.heard.iter().filter(|(_, heard)| now.duration_since(**heard) > SILENCE).map(|(peer, _)| *peer).collect();
+        for peer_id in silent {
+            self.heard.remove(&peer_id);
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+            if let Some(peer) = from_libp2p(&peer_id) {
+                let reason = format!("no answer for {:.1} s", SILENCE.as_secs_f64());
+                self.emit(NetEvent::Disconnected { peer, reason });
             }
         }
     }

@@ -14,7 +14,7 @@ use msm_protocol::{
     message::{BlobRequest, BlobResponse},
 };
 
-use super::context::Context;
+use super::{context::Context, job::settle};
 
 /// Peers asked at the same time whether they have a blob. *Judgement.*
 const ASKED_AT_ONCE: usize = 8;
@@ -67,6 +67,8 @@ pub async fn fetch(
     if let Some(bytes) = ctx.store.get(hash).await {
         return Ok(bytes);
     }
+    // A node that was started for one call asks before its neighbours are connected.
+    settle(ctx).await;
     let mut attempt = Attempt {
         ctx,
         hash,

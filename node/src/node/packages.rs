@@ -13,7 +13,10 @@ use msm_protocol::{
 };
 use msm_sandbox::{Budget, Package, Work};
 
-use super::{context::Context, fetch::fetch};
+use super::{
+    context::Context,
+    fetch::{FetchError, fetch},
+};
 
 /// Packages kept decoded. *Judgement.*
 const KEPT: usize = 32;
@@ -101,7 +104,7 @@ pub async fn install(
         return Err(Refusal::new(RefusalCode::StaleMarket, reason));
     }
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
-    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(|e| bad(e.to_string()))?;
+    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
     let manifest = Manifest::from_slice(&bytes).map_err(|e| bad(format!("manifest: {e}")))?;
     if manifest.name != release.name || manifest.version != release.version {
         let (name, version) = (&manifest.name, &manifest.version);
@@ -112,7 +115,7 @@ pub async fn install(
         let engines: Vec<&str> = manifest.variants.iter().map(|variant| variant.engine.as_str()).collect();
         return Err(bad(format!("no variant for this device: it runs js, the package has {}", engines.join(", "))));
     };
-    let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(|e| bad(e.to_string()))?;
+    let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched)?;
     let engine = variant.engine;
     let variant = variant.hash;
     let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source });
@@ -121,4 +124,13 @@ pub async fn install(
     ctx.net.provide(release.manifest).await;
     ctx.net.provide(variant).await;
     Ok(package)
+}
+
+/// Nobody had it, or nobody had the right bytes: the first is bad luck, the second somebody's doing.
+fn not_fetched(error: FetchError) -> Refusal {
+    let code = match error {
+        FetchError::Failed { .. } => RefusalCode::BadPackage,
+        _ => RefusalCode::Unavailable,
+    };
+    Refusal::new(code, error.to_string())
 }

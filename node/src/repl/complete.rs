@@ -152,7 +152,8 @@ fn verbs(command: &clap::Command) -> Vec<String> {
     let top = command.get_name() == "msm";
     let mut verbs: Vec<String> = command
         .get_subcommands()
-        .filter(|sub| !sub.is_hide_set() && !(top && SHELL_VERBS.contains(&sub.get_name())))
+        .filter(|sub| !sub.is_hide_set())
+        .filter(|sub| !top || !SHELL_VERBS.contains(&sub.get_name()))
         .map(|sub| sub.get_name().to_owned())
         .collect();
     if top {

@@ -420,11 +420,16 @@ pub fn error_of(refusal: &Refusal) -> CommandError {
         RefusalCode::Deadline => ErrorCode::Deadline,
         RefusalCode::BadPackage | RefusalCode::Revoked | RefusalCode::StaleMarket => ErrorCode::Verification,
         RefusalCode::UnknownPackage => ErrorCode::NotFound,
+        RefusalCode::Unavailable => ErrorCode::NoNode,
         RefusalCode::UntrustedMarket | RefusalCode::Denied | RefusalCode::NotLending => ErrorCode::NotAllowed,
         RefusalCode::Constraint | RefusalCode::Busy => ErrorCode::NoDevice,
         _ => ErrorCode::Failed,
     };
-    CommandError::new(code, refusal.to_string())
+    let error = CommandError::new(code, refusal.to_string());
+    match code {
+        ErrorCode::NoNode => error.or_try("msm peers"),
+        _ => error,
+    }
 }
 
 /// Frames as splits and merges carry them: u32 LE length and bytes, repeated.

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId};
 
 /// One run of a service's code.
+///
+/// Every run begins in a fresh global scope with the module evaluated anew: nothing of an earlier run is left in it,
+/// though the process may be the same.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Whose code. Calls with the same package hash and client may share a child, one after the other.

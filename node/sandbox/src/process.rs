@@ -4,7 +4,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -160,9 +160,10 @@ impl Process {
             .arg(std::process::id().to_string())
             .args(without.iter().map(|wall| wall.as_str()))
             .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            // All three are the channel, until the child closes the other two: there may be no /dev/null to open.
+            .stdout(OwnedFd::from(theirs.try_clone()?))
+            .stderr(OwnedFd::from(theirs.try_clone()?))
+            .stdin(OwnedFd::from(theirs));
         let child = command.spawn()?;
         Ok(Self {
             child: Some(child),

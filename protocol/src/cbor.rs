@@ -1,4 +1,4 @@
-//! The one encoding: deterministic CBOR (RFC 8949 section 4.2.1), and nothing else is accepted.
+//! The one encoding: deterministic CBOR (RFC 8949 section 4.2.1, but doubles stay doubles), and nothing else is accepted.
 //!
 //! [`check`] walks the bytes once, without recursion and without allocation beyond a fixed stack, before any decoder
 //! sees them. It refuses what a lenient decoder would let two implementations read in two ways: trailing bytes,

@@ -21,7 +21,7 @@ pub enum Network {
 pub struct DeviceInfo {
     /// Format version, 1.
     pub v: u8,
-    /// Execution quality score without the network factor: 100 x speed x mean(cpu, mem, battery).
+    /// Execution quality score without the network factor: 100 x speed x mean(cpu, mem, battery), 0..300.
     #[serde(rename = "EQS")]
     pub eqs: f64,
     /// More than the paper's four.
@@ -41,7 +41,7 @@ pub struct DeviceExt {
     pub cpu: f64,
     /// Share of the memory that is free, 0..1.
     pub mem: f64,
-    /// The owner's name for the device.
+    /// The owner's name for the device, at most 64 characters.
     pub name: String,
     /// CPU cores lent.
     pub cores: u16,
@@ -51,9 +51,9 @@ pub struct DeviceExt {
     pub speed: f64,
     /// Battery charge, 0..1; mains counts as 1.
     pub battery: f64,
-    /// Engines, such as `js`.
+    /// Engines, such as `js`; at most [`DEVICE_LIST`].
     pub engines: Vec<String>,
-    /// Markets whose services it runs.
+    /// Markets whose services it runs; at most [`DEVICE_LIST`].
     pub markets: Vec<MarketId>,
 }
 
@@ -79,7 +79,7 @@ impl DeviceInfo {
 /// What one job asks of each device, after the application's wishes were fitted into the manifest's ranges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Requirements {
-    /// Smallest EQS.
+    /// Smallest EQS, 0..300; 0 for any. Workers compare it with the score without network factor.
     pub eqs: f64,
     /// A position source is needed.
     pub gps: bool,

@@ -16,7 +16,7 @@ pub const DOCUMENT_VERSION: u8 = 1;
 /// The keys that may sign for one role, and how many of them it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
-    /// Distinct keys.
+    /// Distinct keys, at most [`crate::limits::KEYS_PER_ROLE`].
     pub keys: Vec<PublicKey>,
     /// 1 to `keys.len()`.
     pub threshold: u16,
@@ -38,7 +38,7 @@ pub struct Roles {
 pub struct Root {
     /// [`DOCUMENT_VERSION`].
     pub v: u8,
-    /// The market's own name, for people. Never an identity.
+    /// The market's own name, for people: one line of at most 64 characters. Never an identity.
     pub name: String,
     /// Who may sign what.
     pub roles: Roles,
@@ -68,7 +68,7 @@ pub struct Policy {
 pub struct Index {
     /// [`DOCUMENT_VERSION`].
     pub v: u8,
-    /// Hash of the envelope of the index before this one.
+    /// Hash of the envelope of the index before this one, absent in the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<ContentHash>,
     /// Root page of the tree of releases, absent when there are none.
@@ -102,7 +102,7 @@ pub struct Head {
     pub hash: ContentHash,
     /// Version of the newest root.
     pub root: u64,
-    /// Bytes of the index envelope.
+    /// Bytes of the index envelope, not 0.
     pub size: u64,
     /// When this was signed.
     pub issued: u64,

@@ -190,6 +190,13 @@ impl JobId {
         Self(bytes)
     }
 
+    /// Eight of its random bytes: a seed that differs from job to job.
+    pub fn random(&self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[8..]);
+        bytes
+    }
+
     /// Four hex digits, enough to tell the jobs on one screen apart.
     pub fn short(&self) -> String {
         HEXLOWER.encode(&self.0[..2])

@@ -1,7 +1,8 @@
 //! `/msm/job/1`: the frames of one job between its requester and one worker, and the receipts for its results.
 //!
 //! The requester opens the stream and sends [`ToWorker::Offer`]; after [`ToRequester::Accept`] it sends tasks as long as
-//! its credit lasts, and each [`ToRequester::Result`] gives one credit back. Bytes of inputs and outputs follow their
+//! its credit lasts; each [`ToRequester::Result`] or [`ToWorker::Cancel`] gives one credit back. A cancel may overtake the
+//! task that it cancels. Bytes of inputs and outputs follow their
 //! announcement in [`Chunk`]s, so that a heartbeat or a cancel waits for one chunk at most.
 //! On the wire each frame is a u32 LE length and that many bytes of CBOR.
 
@@ -51,13 +52,14 @@ pub struct Offer {
     pub job: JobId,
     /// What the device must meet, now and before each task.
     pub need: Requirements,
-    /// Tasks in the whole job (a hint).
+    /// Tasks in the whole job, at most [`crate::limits::TASKS_PER_JOB`] (a hint).
     pub tasks: u32,
     /// The market that vouches for the package.
     pub market: MarketId,
-    /// The parameters as a JSON object.
+    /// The parameters as a JSON object, at most [`crate::limits::PARAMS_BYTES`].
     pub params: String,
-    /// Index version under which the requester found the release: a worker with an older one updates first.
+    /// Index version under which the requester found the release (a hint: a worker that does not find the manifest asks
+    /// the requester for a newer index).
     pub version: u64,
     /// The manifest: what is to be run.
     pub manifest: ContentHash,
@@ -66,9 +68,9 @@ pub struct Offer {
 /// Terms of an accepted offer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accept {
-    /// Attempts that the worker takes at a time.
+    /// Attempts that the worker takes at a time: announced, and neither answered nor cancelled.
     pub credit: u32,
-    /// Engine of the variant that it will run.
+    /// Engine of the variant that it will run, such as `js`.
     pub engine: String,
 }
 
@@ -77,9 +79,9 @@ pub struct Accept {
 pub struct TaskHeader {
     /// SHA-256 of the input.
     pub hash: ContentHash,
-    /// Bytes of input that follow.
+    /// Bytes of input that follow, at most [`crate::limits::TASK_BYTES`].
     pub size: u64,
-    /// Index of the task in the job.
+    /// Index of the task in the job, from 0.
     pub task: u32,
     /// Tasks in the job.
     pub count: u32,
@@ -127,11 +129,11 @@ pub enum Outcome {
 /// A successful attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// Bytes of output that follow.
+    /// Bytes of output that follow, at most the manifest's output limit.
     pub size: u64,
     /// CPU time that the guest used, microseconds (the worker's own word).
     pub cpu_us: u64,
-    /// Envelope of a [`Receipt`] signed by the worker.
+    /// Envelope of a [`Receipt`] signed by the worker's own key.
     pub receipt: ByteBuf,
 }
 
@@ -140,10 +142,10 @@ pub struct Done {
 pub struct Chunk<'a> {
     /// Index of the task.
     pub task: u32,
-    /// At most [`crate::limits::CHUNK_BYTES`].
+    /// 1 to [`crate::limits::CHUNK_BYTES`] of them.
     #[serde(borrow)]
     pub bytes: &'a Bytes,
-    /// Place of the first byte.
+    /// Place of the first byte in the whole: chunks come in order and without gaps.
     pub offset: u64,
     /// Number of the attempt.
     pub attempt: u32,
@@ -154,9 +156,9 @@ pub struct Chunk<'a> {
 pub struct ChunkBuf {
     /// Index of the task.
     pub task: u32,
-    /// At most [`crate::limits::CHUNK_BYTES`].
+    /// 1 to [`crate::limits::CHUNK_BYTES`] of them.
     pub bytes: ByteBuf,
-    /// Place of the first byte.
+    /// Place of the first byte in the whole: chunks come in order and without gaps.
     pub offset: u64,
     /// Number of the attempt.
     pub attempt: u32,

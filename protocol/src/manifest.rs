@@ -26,7 +26,7 @@ pub struct Manifest {
     pub name: String,
     /// How it is split and whether it is deterministic.
     pub work: Work,
-    /// Accepted media types; `none` for services without input.
+    /// Accepted media types, 1 to 16; `none` for services without input.
     pub input: Vec<String>,
     /// Usage scope: a path such as `media/image`.
     pub scope: String,
@@ -67,7 +67,7 @@ pub struct Work {
 pub enum Split {
     /// One task.
     None,
-    /// Pieces of this many bytes.
+    /// Pieces of this many bytes, 1 to [`TASK_BYTES`].
     Bytes(u64),
     /// Pieces of this many lines.
     Lines(u64),
@@ -92,13 +92,13 @@ pub enum Halo {
 /// Budget of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of input of a whole job.
+    /// Bytes of input of a whole job, 1 to [`JOB_INPUT_BYTES`].
     pub input: u64,
-    /// Bytes of memory of the guest.
+    /// Bytes of memory of the guest, 1 to [`GUEST_MEMORY_MAX`].
     pub memory: u64,
-    /// Bytes of output of one task.
+    /// Bytes of output of one task, 1 to [`JOB_INPUT_BYTES`].
     pub output: u64,
-    /// Milliseconds for one task.
+    /// Milliseconds for one task, 1 to [`TASK_TIME_MAX`].
     pub time_ms: u64,
 }
 
@@ -156,11 +156,11 @@ pub struct Param {
 /// One implementation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
-    /// Contract between host and guest: `msm-js-1`.
+    /// Contract between host and guest: `msm-js-1` for js, `wasi-p1` for wasm.
     pub abi: String,
     /// The blob.
     pub hash: ContentHash,
-    /// Bytes of the blob.
+    /// Bytes of the blob, at most [`JS_BYTES`] or [`WASM_BYTES`].
     pub size: u64,
     /// What runs it.
     pub engine: Engine,
@@ -221,7 +221,7 @@ pub struct Permissions {
     /// Position: `coarse` or `precise`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gps: Option<String>,
-    /// Hosts it may fetch from.
+    /// Hosts it may fetch from, at most 16; see [`is_host_pattern`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub net: Vec<String>,
     /// Image codecs.

@@ -64,7 +64,8 @@ pub struct HeadResponse {
     /// Newest head envelope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ByteBuf>,
-    /// Root envelopes in order of version, from the first one asked for.
+    /// Root envelopes in order of version, from the first one asked for; at most
+    /// [`crate::limits::ROOTS_PER_RESPONSE`], and as many mean that there may be more.
     pub roots: Vec<ByteBuf>,
 }
 
@@ -73,11 +74,11 @@ pub struct HeadResponse {
 pub struct BlobRequest {
     /// Format version, 1.
     pub v: u8,
-    /// At most [`crate::limits::CHUNK_BYTES`].
+    /// Bytes wanted, at most [`crate::limits::CHUNK_BYTES`].
     pub len: u32,
     /// The blob.
     pub hash: ContentHash,
-    /// First byte.
+    /// Place of the first byte in the blob.
     pub offset: u64,
 }
 
@@ -96,7 +97,7 @@ pub enum BlobResponse {
 /// A piece of a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlobRange {
-    /// Size of the whole blob, as the sender says.
+    /// Bytes of the whole blob, as the sender says.
     pub size: u64,
     /// The bytes.
     pub bytes: ByteBuf,

@@ -55,6 +55,31 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
+    /// Every code, in the order of `PROTOCOL.md`.
+    pub const ALL: [Self; 21] = [
+        Self::UnknownPackage,
+        Self::UntrustedMarket,
+        Self::StaleMarket,
+        Self::Revoked,
+        Self::BadPackage,
+        Self::Unavailable,
+        Self::BadMessage,
+        Self::BadInput,
+        Self::Constraint,
+        Self::NotLending,
+        Self::Busy,
+        Self::RateLimited,
+        Self::Duplicate,
+        Self::StaleLease,
+        Self::Denied,
+        Self::ServiceFailed,
+        Self::OutOfMemory,
+        Self::OutputTooLarge,
+        Self::Deadline,
+        Self::TaskCrashed,
+        Self::Other,
+    ];
+
     /// The code as it stands on the wire and in error texts.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +157,8 @@ mod tests {
 
     #[test]
     fn texts_are_those_of_serde_and_unknown_codes_read_as_other() {
-        for code in [RefusalCode::UnknownPackage, RefusalCode::StaleLease, RefusalCode::Other] {
+        for (place, code) in RefusalCode::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, place, "a code that ALL lacks");
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
         assert_eq!(serde_json::from_str::<RefusalCode>("\"of-the-future\"").unwrap(), RefusalCode::Other);

@@ -16,7 +16,10 @@ use proptest::{collection::vec, option, prelude::*};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
-use crate::samples::{self, DECODERS};
+use crate::{
+    sample::{self, DECODERS},
+    samples,
+};
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z/-]{0,12}", ".{0,12}"]
@@ -40,7 +43,7 @@ fn market() -> impl Strategy<Value = MarketId> {
 }
 
 fn key() -> impl Strategy<Value = PublicKey> {
-    any::<u8>().prop_map(|seed| samples::key(seed).public())
+    any::<u8>().prop_map(|seed| sample::key(seed).public())
 }
 
 fn network() -> impl Strategy<Value = Network> {
@@ -53,32 +56,7 @@ fn need() -> impl Strategy<Value = Requirements> {
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    const CODES: [RefusalCode; 20] = {
-        use RefusalCode::*;
-        [
-            UnknownPackage,
-            UntrustedMarket,
-            StaleMarket,
-            Revoked,
-            BadPackage,
-            BadMessage,
-            BadInput,
-            Constraint,
-            NotLending,
-            Busy,
-            RateLimited,
-            Duplicate,
-            StaleLease,
-            Denied,
-            ServiceFailed,
-            OutOfMemory,
-            OutputTooLarge,
-            Deadline,
-            TaskCrashed,
-            Other,
-        ]
-    };
-    (prop::sample::select(&CODES[..]), text()).prop_map(|(code, reason)| Refusal::new(code, reason))
+    (prop::sample::select(&RefusalCode::ALL[..]), text()).prop_map(|(code, reason)| Refusal::new(code, reason))
 }
 
 fn device() -> impl Strategy<Value = DeviceInfo> {
@@ -335,12 +313,12 @@ fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(val
 }
 
 fn signs_and_reads_back<T: Signed + PartialEq + std::fmt::Debug>(document: &T, seed: u8) {
-    let key = samples::key(seed);
+    let key = sample::key(seed);
     let bytes = Envelope::sign(document, &[&key]).unwrap().to_vec().unwrap();
     let envelope = Envelope::from_slice::<T>(&bytes).unwrap();
     assert_eq!(*envelope.verify_from::<T>(&key.public()).unwrap(), *document);
     assert_eq!(envelope.to_vec().as_ref(), Ok(&bytes));
-    assert!(envelope.verify_from::<T>(&samples::key(seed ^ 1).public()).is_err());
+    assert!(envelope.verify_from::<T>(&sample::key(seed ^ 1).public()).is_err());
 }
 
 /// Damage that keeps most of a message: bytes overwritten, removed, doubled or swapped with another message's.
@@ -426,7 +404,7 @@ proptest! {
         with in any::<prop::sample::Index>(),
         hits in vec(any::<(u8, u16, u16, u8)>(), 1..5),
     ) {
-        static SAMPLES: std::sync::LazyLock<Vec<samples::Sample>> = std::sync::LazyLock::new(samples::all);
+        static SAMPLES: std::sync::LazyLock<Vec<sample::Sample>> = std::sync::LazyLock::new(samples::all);
         let mut bytes = which.get(&SAMPLES).bytes.clone();
         damage(&mut bytes, &with.get(&SAMPLES).bytes, &hits);
         for again in DECODERS {

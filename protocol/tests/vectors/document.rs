@@ -1,4 +1,5 @@
-//! The code blocks of `PROTOCOL.md` that hold vectors: ` ```hex NAME `, ` ```diag NAME ` and ` ```text NAME `.
+//! The code blocks of `PROTOCOL.md` that hold vectors: ` ```hex NAME `, ` ```diag NAME `, ` ```text NAME ` and
+//! ` ```refused GROUP `.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     diag::diag,
-    samples::{Form, Sample},
+    sample::{Form, Sample},
 };
 
 /// Hex digits of one line.
@@ -22,6 +23,12 @@ pub fn with_vectors(document: &str, samples: &BTreeMap<&str, &Sample>) -> (Strin
         out.push('\n');
         let block = line.strip_prefix("```").and_then(|info| info.split_once(' '));
         let Some((form, name)) = block else { continue };
+        if form == "refused" {
+            out.push_str(&refused(samples, name));
+            assert!(lines.any(|line| line == "```"), "PROTOCOL.md: the block of what is refused does not end");
+            out.push_str("```\n");
+            continue;
+        }
         let sample = samples.get(name).unwrap_or_else(|| panic!("PROTOCOL.md shows {name:?}, which is no vector"));
         out.push_str(&match (form, &sample.form) {
             ("hex", _) => hex(&sample.bytes),
@@ -36,6 +43,24 @@ pub fn with_vectors(document: &str, samples: &BTreeMap<&str, &Sample>) -> (Strin
         out.push_str("```\n");
     }
     (out, shown)
+}
+
+/// One line for each vector that must be refused: `name hex ; why`.
+fn refused(samples: &BTreeMap<&str, &Sample>, group: &str) -> String {
+    let mut out = String::new();
+    for sample in samples.values() {
+        let Form::Refused(reader, error) = &sample.form else { continue };
+        let of_group = match group {
+            "cbor" => *reader == "any",
+            _ => *reader != "any" && error == "shape",
+        };
+        if of_group {
+            let (name, digits) = (sample.name.trim_start_matches("refuse/"), HEXLOWER.encode(&sample.bytes));
+            let reader = if *reader == "any" { String::new() } else { format!("{reader}: ") };
+            out.push_str(&format!("{name} {digits} ; {reader}{}\n", sample.note));
+        }
+    }
+    out
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,15 +6,19 @@
 mod arbitrary;
 mod diag;
 mod document;
+mod market;
+mod refused;
+mod sample;
 mod samples;
+mod session;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use data_encoding::HEXLOWER;
-use msm_protocol::{cbor, envelope};
+use msm_protocol::{RefusalCode, cbor, envelope};
 use serde_json::{Value, json};
 
-use samples::{Form, Sample};
+use sample::{Form, Sample};
 
 fn path(relative: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(relative)
@@ -95,8 +99,79 @@ fn protocol_md_shows_the_vectors() {
     assert!(missing.is_empty(), "PROTOCOL.md does not show {missing:?}");
 }
 
+/// The table of refusal codes is the enum: the same codes in the same order, and the same ones fail everywhere.
+#[test]
+fn protocol_md_lists_every_refusal_code() {
+    let text = std::fs::read_to_string(path("PROTOCOL.md")).unwrap();
+    let (_, section) = text.split_once("## 8. Refusal codes").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with("| `"));
+    let found: Vec<(&str, bool)> =
+        rows.map(|row| (row.split('`').nth(1).unwrap(), row.trim_end_matches([' ', '|']).ends_with("yes"))).collect();
+    let expected: Vec<_> = RefusalCode::ALL.iter().map(|code| (code.as_str(), code.is_deterministic())).collect();
+    assert_eq!(found, expected);
+}
+
+/// Numbers and names that the description repeats are those of the code.
+#[test]
+fn protocol_md_names_limits_and_protocols() {
+    use msm_protocol::{limits::*, message::name};
+    let text = std::fs::read_to_string(path("PROTOCOL.md")).unwrap();
+    for name in [name::IDENTIFY, name::KAD, name::DEVICE, name::HEAD, name::BLOB, name::JOB, name::PRESENCE] {
+        assert!(text.contains(&format!("`{name}`")), "{name}");
+    }
+    let (_, section) = text.split_once("## 9. Limits").unwrap();
+    let (section, _) = section.split_once("## 10.").unwrap();
+    let limits = [
+        ("CBOR nesting", CBOR_DEPTH as u64),
+        ("elements", CBOR_ITEMS as u64),
+        ("one text", CBOR_TEXT_BYTES as u64),
+        ("request of", CONTROL_BYTES as u64),
+        ("response; roots", HEAD_RESPONSE_BYTES as u64),
+        ("response; roots", ROOTS_PER_RESPONSE as u64),
+        ("bytes in one chunk", CHUNK_BYTES as u64),
+        ("job frame", FRAME_BYTES as u64),
+        ("gossip RPC", GOSSIP_BYTES as u64),
+        ("addresses", PRESENCE_ADDRESSES as u64),
+        ("head envelope", HEAD_BYTES as u64),
+        ("root, index envelope", ROOT_BYTES as u64),
+        ("root, index envelope", INDEX_BYTES as u64),
+        ("page", PAGE_BYTES as u64),
+        ("signatures", SIGNATURES as u64),
+        ("keys of a role", KEYS_PER_ROLE as u64),
+        ("page entries", PAGE_ENTRIES as u64),
+        ("levels", TREE_LEVELS as u64),
+        ("pages of a market", PAGES_PER_MARKET as u64),
+        ("step", VERSION_STEP),
+        ("manifest; js", MANIFEST_BYTES as u64),
+        ("manifest; js", JS_BYTES as u64),
+        ("wasm", WASM_BYTES as u64),
+        ("package", PACKAGE_BYTES as u64),
+        ("variants", VARIANTS as u64),
+        ("parameters", PARAMS as u64),
+        ("parameters' JSON", PARAMS_BYTES as u64),
+        ("input of a job", JOB_INPUT_BYTES),
+        ("of a task", TASK_BYTES as u64),
+        ("tasks of a job", TASKS_PER_JOB as u64),
+        ("credit", u64::from(CREDIT)),
+        ("time of a task", TASK_TIME_MAX.as_secs()),
+        ("memory of a guest", GUEST_MEMORY_MAX),
+        ("heartbeat", HEARTBEAT.as_secs()),
+        ("shortest lease", LEASE_MIN.as_secs()),
+        ("reason", REASON_BYTES as u64),
+        ("lists in DeviceInfo", DEVICE_LIST as u64),
+    ];
+    for (what, value) in limits {
+        let rows = section.lines().filter(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(what)));
+        let has = |row: &str| {
+            let numbers = row.replace(',', "");
+            numbers.split(|c: char| !c.is_ascii_digit()).any(|number| number == value.to_string())
+        };
+        assert!(rows.clone().any(has), "{what}: {value} is not in {:?}", rows.collect::<Vec<_>>());
+    }
+}
+
 /// The decoder of a sample, if it is a message.
-fn reader(sample: &Sample) -> Option<samples::Again> {
+fn reader(sample: &Sample) -> Option<sample::Again> {
     match sample.form {
         Form::Message(_, again) | Form::Signed { again, .. } => Some(again),
         _ => None,
@@ -145,7 +220,7 @@ fn every_flipped_bit_is_survived() {
 fn no_flipped_bit_of_a_signed_document_is_believed() {
     for sample in samples::all() {
         let Form::Signed { seeds, verifies, .. } = &sample.form else { continue };
-        let trusted: Vec<_> = seeds.iter().map(|seed| samples::key(*seed).public()).collect();
+        let trusted: Vec<_> = seeds.iter().map(|seed| sample::key(*seed).public()).collect();
         assert!(verifies(&sample.bytes, &trusted), "{}", sample.name);
         let mut bytes = sample.bytes.clone();
         for at in 0..bytes.len() {
@@ -164,7 +239,7 @@ fn signatures_are_made_again_from_what_is_written() {
         let Form::Signed { document, seeds, payload, digest, .. } = &sample.form else { continue };
         assert_eq!(envelope::digest(document, payload), *digest, "{}", sample.name);
         for seed in seeds {
-            let key = samples::key(*seed);
+            let key = sample::key(*seed);
             let (signer, signature) = (key.public(), key.sign(digest));
             let has = |needle: &[u8]| sample.bytes.windows(needle.len()).any(|window| window == needle);
             assert!(has(signer.as_bytes()) && has(signature.as_bytes()) && has(payload), "{}", sample.name);

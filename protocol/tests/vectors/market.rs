@@ -1,0 +1,214 @@
+//! The sample market: two services, their packages, pages, roots, indexes and heads.
+
+use msm_protocol::{
+    ContentHash, Manifest, MarketId, cbor,
+    device::Network,
+    document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
+    limits::{MANIFEST_BYTES, PAGE_BYTES},
+    manifest::{Constraints, Engine, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work},
+};
+use serde_bytes::ByteBuf;
+
+use crate::{
+    sample::{Bundle, SEP_BYTES, Samples, key},
+    samples::NOW,
+};
+
+const DAY: u64 = 86_400;
+const JS: &[u8] = b"export function run(input) {\n  return new TextDecoder().decode(input).toUpperCase();\n}\n";
+/// The smallest core module.
+const WASM: &[u8] = b"\0asm\x01\0\0\0";
+
+fn variant(engine: Engine, bytes: &[u8]) -> Variant {
+    let abi = if engine == Engine::Js { "msm-js-1" } else { "wasi-p1" };
+    Variant { abi: abi.into(), hash: ContentHash::of(bytes), size: bytes.len() as u64, engine }
+}
+
+/// The service of the worked session, with what `service.toml` leaves out filled in as `pack` does.
+fn upper_case() -> Manifest {
+    Manifest {
+        v: 1,
+        name: "upper-case".into(),
+        work: Work { split: Split::Lines(1), deterministic: true },
+        input: vec!["text/plain".into()],
+        scope: "text".into(),
+        limits: Limits { input: 64 << 20, memory: 64 << 20, output: 8 << 20, time_ms: 10_000 },
+        output: "text/plain".into(),
+        params: Vec::new(),
+        authors: Vec::new(),
+        license: "MIT".into(),
+        summary: "Text in capital letters".into(),
+        version: "1.0.0".into(),
+        variants: vec![variant(Engine::Js, JS)],
+        constraints: Constraints {
+            eqs: Range { max: 300, min: 0, default: Some(0) },
+            gps: false,
+            battery: Range { max: 100, min: 0, default: Some(0) },
+            devices: Range { max: 64, min: 1, default: None },
+            network: None,
+        },
+        permissions: Permissions::default(),
+    }
+}
+
+/// A manifest with every optional field.
+fn image_blur() -> Manifest {
+    let param = |name: &str, r#type, description: &str| Param {
+        choices: Vec::new(),
+        name: name.into(),
+        r#type,
+        default: None,
+        maximum: None,
+        minimum: None,
+        description: description.into(),
+    };
+    Manifest {
+        v: 1,
+        name: "image-blur".into(),
+        work: Work { split: Split::ImageRows(Halo::Param("radius".into())), deterministic: true },
+        input: vec!["image/png".into(), "image/jpeg".into()],
+        scope: "media/image".into(),
+        limits: Limits { input: 32 << 20, memory: 64 << 20, output: 64 << 20, time_ms: 60_000 },
+        output: "image/png".into(),
+        params: vec![
+            Param { default: Some(Value::Bool(false)), ..param("grey", ParamType::Boolean, "Without colours") },
+            Param {
+                choices: vec![Value::Text("box".into()), Value::Text("gauss".into())],
+                default: Some(Value::Text("box".into())),
+                maximum: Some(5.0),
+                minimum: Some(3.0),
+                ..param("kernel", ParamType::String, "Shape of the blur")
+            },
+            Param {
+                default: Some(Value::Integer(3)),
+                maximum: Some(50.0),
+                minimum: Some(1.0),
+                ..param("radius", ParamType::Integer, "Blur radius in pixels")
+            },
+            Param {
+                choices: vec![Value::Number(0.5), Value::Number(1.0)],
+                ..param("scale", ParamType::Number, "Scale of the result")
+            },
+        ],
+        authors: vec!["Ada <ada@example.org>".into()],
+        license: "MIT OR Apache-2.0".into(),
+        summary: "Blur an image, split over devices".into(),
+        version: "1.2.0".into(),
+        variants: vec![variant(Engine::Wasm, WASM), variant(Engine::Js, JS)],
+        constraints: Constraints {
+            eqs: Range { max: 100, min: 0, default: Some(10) },
+            gps: true,
+            battery: Range { max: 100, min: 10, default: Some(20) },
+            devices: Range { max: 16, min: 1, default: None },
+            network: Some(Network::Low),
+        },
+        permissions: Permissions { gps: Some("coarse".into()), net: vec!["https://*.example.org".into()], image: true },
+    }
+}
+
+fn release(manifest: &Manifest, bytes: &[u8], status: Status) -> Release {
+    Release {
+        name: manifest.name.clone(),
+        size: bytes.len() as u64,
+        scope: manifest.scope.clone(),
+        rating: manifest.permissions.rating(),
+        status,
+        engines: manifest.variants.iter().map(|variant| variant.engine.as_str().to_owned()).collect(),
+        summary: manifest.summary.clone(),
+        version: manifest.version.clone(),
+        manifest: ContentHash::of(bytes),
+        publisher: key(6).public(),
+    }
+}
+
+/// What other samples need of the market.
+pub struct Market {
+    pub id: MarketId,
+    /// The blob of `manifest/small`.
+    pub manifest: Vec<u8>,
+    /// The envelope of `head/2`.
+    pub head: Vec<u8>,
+    /// The envelopes of the roots.
+    pub roots: Vec<Vec<u8>>,
+}
+
+fn role(seeds: &[u8], threshold: u16) -> Role {
+    Role { keys: seeds.iter().map(|seed| key(*seed).public()).collect(), threshold }
+}
+
+pub fn market(samples: &mut Samples) -> Market {
+    samples.raw("blob/js", "source of the js variant of both services: a blob is its bytes", JS);
+    samples.raw("blob/wasm", "the smallest wasm variant", WASM);
+    let small = upper_case();
+    let manifest = samples.message::<_, MANIFEST_BYTES>("manifest/small", "manifest blob of upper-case 1.0.0", &small);
+    let full = image_blur();
+    let full_bytes =
+        samples.message::<_, MANIFEST_BYTES>("manifest/full", "manifest blob of image-blur 1.2.0: every field", &full);
+    let bundle = Bundle { v: 1, blobs: [&manifest[..], JS].map(ByteBuf::from).to_vec() };
+    samples.message::<_, SEP_BYTES>("sep", "the package of upper-case 1.0.0 as one file", &bundle);
+
+    let old = Manifest { version: "1.1.0".into(), ..full.clone() };
+    let page = Page::Leaf(vec![
+        release(&old, &cbor::to_vec(&old).unwrap(), Status::Revoked),
+        release(&full, &full_bytes, Status::Yanked),
+        release(&small, &manifest, Status::Active),
+    ]);
+    let page =
+        samples.message::<_, PAGE_BYTES>("page/leaf", "the only page of the market's tree: three releases", &page);
+    let child = |page: &[u8], name: &str| Child {
+        page: ContentHash::of(page),
+        first: PageKey { name: name.into(), version: "1.0.0".into() },
+    };
+    let inner = Page::Inner(vec![child(b"first page", "aa"), child(b"second page", "image-blur")]);
+    samples.message::<_, PAGE_BYTES>("page/inner", "a page of another, larger tree", &inner);
+
+    let roles = Roles { head: role(&[3], 1), root: role(&[1], 1), index: role(&[2], 1) };
+    let name = "Sample Market".to_owned();
+    let first = Root { v: 1, name, roles, market: None, expires: NOW + 365 * DAY, version: 1 };
+    let root_1 = samples.signed("root/1", "first root; the SHA-256 of its payload is the market's id", &first, &[1]);
+    let id = MarketId::of_first_root(&cbor::to_vec(&first).unwrap());
+    let second = Root {
+        market: Some(id),
+        version: 2,
+        roles: Roles { root: role(&[1, 7], 2), ..first.roles.clone() },
+        expires: NOW + 400 * DAY,
+        ..first
+    };
+    let root_2 = samples.signed("root/2", "second root: two keys of two sign roots from now on", &second, &[1, 7]);
+
+    let empty = Index {
+        v: 1,
+        prev: None,
+        names: None,
+        issued: NOW,
+        market: id,
+        policy: Policy { reviews: 0 },
+        expires: NOW + 30 * DAY,
+        version: 1,
+        releases: 0,
+    };
+    let head_of = |index: &Index, bytes: &[u8], root| Head {
+        v: 1,
+        hash: ContentHash::of(bytes),
+        root,
+        size: bytes.len() as u64,
+        issued: index.issued,
+        market: id,
+        expires: index.expires,
+        version: index.version,
+    };
+    let index_1 = samples.signed("index/1", "an index without releases", &empty, &[2]);
+    samples.signed("head/1", "points to index/1", &head_of(&empty, &index_1, 1), &[3]);
+    let next = Index {
+        prev: Some(ContentHash::of(&index_1)),
+        names: Some(ContentHash::of(&page)),
+        issued: NOW + 60,
+        expires: NOW + 60 + 30 * DAY,
+        version: 2,
+        releases: 3,
+        ..empty
+    };
+    let index_2 = samples.signed("index/2", "follows index/1 and holds page/leaf", &next, &[2]);
+    let head = samples.signed("head/2", "points to index/2, signed after root/2", &head_of(&next, &index_2, 2), &[3]);
+    Market { id, manifest, head, roots: vec![root_1, root_2] }
+}

@@ -1,0 +1,164 @@
+//! A job from its first question to its end, in the order in which the messages travel.
+
+use msm_protocol::{
+    ContentHash, JobId, PeerId,
+    device::{DeviceExt, DeviceInfo, Network, Requirements},
+    job::{
+        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester,
+        ToWorker,
+    },
+    limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES},
+    message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse},
+};
+use serde_bytes::ByteBuf;
+
+use crate::{
+    market::Market,
+    sample::{Samples, key},
+};
+
+/// The job.
+pub fn job_id() -> JobId {
+    JobId::from_bytes(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f")
+}
+
+/// The second of two tasks, and its first attempt.
+pub const TASK: AttemptRef = AttemptRef { task: 1, attempt: 0 };
+const INPUT: &[u8] = b"two\nthree\n";
+const OUTPUT: &[u8] = b"TWO\nTHREE\n";
+
+fn need() -> Requirements {
+    Requirements { eqs: 0.0, gps: false, battery: 0, network: None }
+}
+
+fn chunk(bytes: &[u8]) -> ChunkBuf {
+    ChunkBuf { task: TASK.task, bytes: ByteBuf::from(bytes), offset: 0, attempt: TASK.attempt }
+}
+
+/// A frame of a job stream as it lies on the wire.
+fn framed(cbor: &[u8]) -> Vec<u8> {
+    [&(cbor.len() as u32).to_le_bytes()[..], cbor].concat()
+}
+
+/// All of its messages, and both directions of its stream.
+pub fn session(samples: &mut Samples, market: &Market) {
+    let discovery = Discovery { v: 1, need: Some(need()) };
+    samples.message::<_, CONTROL_BYTES>("session/discovery", "requester to worker, /msm/device/1 request", &discovery);
+    let device = DeviceInfo {
+        v: 1,
+        eqs: 90.0,
+        ext: DeviceExt {
+            cpu: 0.75,
+            mem: 0.5,
+            name: "attic".into(),
+            cores: 4,
+            slots: 2,
+            speed: 1.2,
+            battery: 1.0,
+            engines: vec!["js".into()],
+            markets: vec![market.id],
+        },
+        gps: false,
+        network: Network::High,
+        availability: true,
+    };
+    samples.message::<_, CONTROL_BYTES>("session/device-info", "its response", &device);
+
+    let manifest = ContentHash::of(&market.manifest);
+    let offer = ToWorker::Offer(Box::new(Offer {
+        v: 1,
+        job: job_id(),
+        need: need(),
+        tasks: 2,
+        market: market.id,
+        params: "{}".into(),
+        version: 2,
+        manifest,
+    }));
+    let mut to_worker = Vec::new();
+    let mut to_requester = Vec::new();
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/offer",
+        "requester to worker, first frame of /msm/job/1",
+        &offer,
+    ));
+
+    let ask = HeadRequest { v: 1, root: 1, market: market.id };
+    samples.message::<_, CONTROL_BYTES>(
+        "session/head-request",
+        "worker to requester, /msm/head/1 request: the worker knows root 1 and does not find the manifest",
+        &ask,
+    );
+    let answer =
+        HeadResponse { head: Some(ByteBuf::from(&market.head[..])), roots: vec![ByteBuf::from(&market.roots[1][..])] };
+    samples.message::<_, HEAD_RESPONSE_BYTES>("session/head-response", "its response: head/2 and root/2", &answer);
+    let ask = BlobRequest { v: 1, len: 262_144, hash: manifest, offset: 0 };
+    samples.message::<_, CONTROL_BYTES>(
+        "session/blob-request",
+        "worker to requester, /msm/blob/1 request for manifest/small",
+        &ask,
+    );
+    let range = BlobRange { size: market.manifest.len() as u64, bytes: ByteBuf::from(&market.manifest[..]) };
+    samples.message::<_, FRAME_BYTES>("session/blob-have", "its response: the whole blob", &BlobResponse::Have(range));
+
+    let accept = ToRequester::Accept(Accept { credit: 2, engine: "js".into() });
+    to_requester.push(samples.message::<_, FRAME_BYTES>("session/accept", "worker to requester, first frame", &accept));
+    let header = TaskHeader {
+        hash: ContentHash::of(INPUT),
+        size: INPUT.len() as u64,
+        task: TASK.task,
+        count: 2,
+        attempt: TASK.attempt,
+    };
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/task",
+        "requester to worker: announces 10 bytes",
+        &ToWorker::Task(header),
+    ));
+    let input = ToWorker::Chunk(chunk(INPUT));
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/chunk-input",
+        "requester to worker: these bytes",
+        &input,
+    ));
+    let heartbeat = ToRequester::Heartbeat(Heartbeat { attempts: vec![TASK] });
+    to_requester.push(samples.message::<_, FRAME_BYTES>(
+        "session/heartbeat",
+        "worker to requester: still at it",
+        &heartbeat,
+    ));
+    let receipt = Receipt {
+        v: 1,
+        job: job_id(),
+        peer: PeerId::of(&key(5).public()),
+        task: TASK.task,
+        input: ContentHash::of(INPUT),
+        output: ContentHash::of(OUTPUT),
+        package: manifest,
+    };
+    let receipt =
+        samples.signed("session/receipt", "inside the next frame, signed by the worker's own key", &receipt, &[5]);
+    let done = Done { size: OUTPUT.len() as u64, cpu_us: 1_234, receipt: ByteBuf::from(receipt) };
+    let result = TaskResult { task: TASK.task, attempt: TASK.attempt, outcome: Outcome::Done(done) };
+    let result = ToRequester::Result(Box::new(result));
+    to_requester.push(samples.message::<_, FRAME_BYTES>(
+        "session/result",
+        "worker to requester: announces 10 bytes",
+        &result,
+    ));
+    let output = ToRequester::Chunk(chunk(OUTPUT));
+    to_requester.push(samples.message::<_, FRAME_BYTES>(
+        "session/chunk-output",
+        "worker to requester: these bytes",
+        &output,
+    ));
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/done",
+        "requester to worker, last frame",
+        &ToWorker::Done,
+    ));
+
+    let wire = |frames: &[Vec<u8>]| frames.iter().map(|frame| framed(frame)).collect::<Vec<_>>().concat();
+    samples.raw("session/stream-to-worker", "all that the requester writes to the job stream", &wire(&to_worker));
+    samples.raw("session/stream-to-requester", "all that the worker writes to the job stream", &wire(&to_requester));
+}

@@ -35,10 +35,12 @@ const COPIES: [&str; 2] = ["a", "b"];
 #[non_exhaustive]
 pub enum FloorError {
     /// Copies are there, and none is whole: what was trusted is not known any more, so nothing is.
-    #[error("floor-unreadable: {market}: a: {a}, b: {b}")]
+    #[error("floor-unreadable: {market}: a: {a}, b: {b}; what was trusted of it is not known any more")]
     Unreadable {
         /// The market.
         market: MarketId,
+        /// The two copies. Without them the market is trusted anew, from its fingerprint on.
+        copies: [PathBuf; 2],
         /// What is wrong with the first copy.
         a: String,
         /// What is wrong with the second copy.
@@ -55,11 +57,9 @@ pub enum FloorError {
 impl From<FloorError> for CommandError {
     fn from(error: FloorError) -> Self {
         match error {
-            FloorError::Unreadable { market, .. } => {
-                let fingerprint = market.fingerprint();
-                Self::new(ErrorCode::Verification, error.to_string())
-                    .or_try(format!("msm market remove {fingerprint}"))
-                    .or_try(format!("msm market add {market}"))
+            FloorError::Unreadable { copies: [ref a, ref b], .. } => {
+                let line = format!("rm {} {}", files::quoted(a), files::quoted(b));
+                Self::new(ErrorCode::Verification, error.to_string()).or_try(line)
             }
             FloorError::File(ref file) => {
                 let mut answer = Self::new(ErrorCode::Failed, error.to_string());
@@ -112,7 +112,7 @@ impl Floors {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let [a, b] = self.copies(market)?;
         let sequences = [a.sequence(), b.sequence()];
-        let Some((sequence, payload)) = Self::newest(market, a, b)? else { return Ok(None) };
+        let Some((sequence, payload)) = self.newest(market, a, b)? else { return Ok(None) };
         // A copy that is missing, damaged or older: with one more fault the floor would be lost.
         for (copy, _) in COPIES.iter().zip(sequences).filter(|(_, found)| *found != Some(sequence)) {
             match self.write(market, copy, &encode(market, sequence, &payload)) {
@@ -126,7 +126,7 @@ impl Floors {
     /// Whether [`Self::load`] would succeed; repairs nothing.
     pub fn check(&self, market: MarketId) -> Result<(), FloorError> {
         let [a, b] = self.copies(market)?;
-        Self::newest(market, a, b).map(drop)
+        self.newest(market, a, b).map(drop)
     }
 
     /// Keeps `payload` for `market`. When it returns, it survives a power cut; when it fails, the floor is the old or
@@ -138,7 +138,7 @@ impl Floors {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let [a, b] = self.copies(market)?;
         let both = a == b;
-        let sequence = match Self::newest(market, a, b)? {
+        let sequence = match self.newest(market, a, b)? {
             Some((_, old)) if both && old == payload => return Ok(()),
             Some((sequence, _)) => sequence + 1,
             None => 1,
@@ -157,7 +157,7 @@ impl Floors {
         Ok(())
     }
 
-    fn newest(market: MarketId, a: Copy, b: Copy) -> Result<Option<(u64, Vec<u8>)>, FloorError> {
+    fn newest(&self, market: MarketId, a: Copy, b: Copy) -> Result<Option<(u64, Vec<u8>)>, FloorError> {
         let why = |copy: &Copy| match copy {
             Copy::Missing => "missing".to_owned(),
             Copy::Damaged(why) => why.clone(),
@@ -169,7 +169,10 @@ impl Floors {
                 Ok(Some((sequence, payload)))
             }
             (_, Copy::Whole { sequence, payload }) => Ok(Some((sequence, payload))),
-            (a, b) => Err(FloorError::Unreadable { market, a: why(&a), b: why(&b) }),
+            (a, b) => {
+                let copies = COPIES.map(|copy| self.path(market, copy));
+                Err(FloorError::Unreadable { market, copies, a: why(&a), b: why(&b) })
+            }
         }
     }
 
@@ -276,7 +279,7 @@ mod tests {
                 fs::write(&path, &bad).unwrap();
                 let [a, b] = floors.copies(MARKET).unwrap();
                 assert!(matches!(&a, Copy::Damaged(_)) != matches!(&b, Copy::Damaged(_)));
-                assert_eq!(Floors::newest(MARKET, a, b).unwrap(), Some((2, b"eight".to_vec())));
+                assert_eq!(floors.newest(MARKET, a, b).unwrap(), Some((2, b"eight".to_vec())));
             }
             // Loading repairs: the other copy may be the next to go.
             for bad in [None, Some(&b""[..]), Some(&good[..50])] {

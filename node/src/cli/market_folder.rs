@@ -425,8 +425,8 @@ file = "src/main.js"
         verify(target(), NOW, &mut screen).await.unwrap();
         assert!(out.text().contains("1 release") && !out.text().contains("FAILED"), "{}", out.text());
 
-        // B18: one changed byte in a blob.
-        let blob = fs::read_dir(market.join("blobs")).unwrap().next().unwrap().unwrap().path();
+        // B18: one changed byte in the manifest.
+        let blob = market.join("blobs").join(&first.manifest);
         let mut bytes = fs::read(&blob).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&blob, bytes).unwrap();

@@ -1,6 +1,6 @@
 //! `msm node`: runs a node until it is told to stop; with a terminal on stdin it is a REPL too.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use clap::Args;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +18,9 @@ use crate::{
     node::{Node as Running, NodeDoor, NodeOptions},
     repl::{self, Session},
 };
+
+/// Addresses are there at once; only a device without a network waits so long.
+const LISTENING: Duration = Duration::from_secs(3);
 
 /// Run a node until it is told to stop
 #[derive(Debug, Args)]
@@ -98,6 +101,10 @@ async fn attend(door: NodeDoor, home: &Home, signals: &mut Signals, screen: &mut
 
 /// Says that the node is up: for a script the status as JSON, for people a line or two.
 async fn announce(door: &NodeDoor, screen: &mut Screen) -> Result<(), Stop> {
+    // A device without a network is still a node: it works alone, and sees networks that come up later.
+    if door.wait_listening(LISTENING).await.is_err() {
+        tracing::warn!(seconds = LISTENING.as_secs(), "no address to listen on yet");
+    }
     let (events, _) = mpsc::channel(1);
     let reply = door.execute(Command::Status.into(), events).await?.reply;
     if screen.style.json {

@@ -117,6 +117,13 @@ fn key_at(text: &str, span: Range<usize>) -> String {
     let (before, here) = (text.get(..span.start).unwrap_or_default(), text.get(span).unwrap_or_default());
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
     let line = before.rsplit('\n').next().unwrap_or_default();
+    let is_key = !here.is_empty()
+        && here.chars().all(bare)
+        && !here.starts_with(|c: char| c.is_ascii_digit())
+        && !line.trim_end().ends_with('=');
+    // A value in an array of several lines: its key is further up.
+    let above = || before.lines().rev().find(|line| line.contains('=') && !line.trim_start().starts_with('#'));
+    let line = if line.contains('=') || is_key { line } else { above().unwrap_or(line) };
     let mut parts: Vec<&str> = Vec::new();
     let table = before.lines().rev().map(str::trim).find(|line| line.starts_with('['));
     let table = table.map(|line| line.trim_start_matches('[').split(']').next().unwrap_or_default().trim());
@@ -132,11 +139,7 @@ fn key_at(text: &str, span: Range<usize>) -> String {
         _ => {}
     }
     // An unknown key is itself what the span covers.
-    if !here.is_empty()
-        && here.chars().all(bare)
-        && !here.starts_with(|c: char| c.is_ascii_digit())
-        && !line.trim_end().ends_with('=')
-    {
+    if is_key {
         parts.push(here);
     }
     parts.dedup();
@@ -161,6 +164,11 @@ mod tests {
             (
                 "[offer]\n# half\ncpu = \"500%\"\n",
                 "config.toml:3: offer.cpu: \"500%\" is not a share from \"1%\" to \"100%\"",
+            ),
+            (
+                "[node]\n# a = b\nlisten = [\n  \"/ip4/0.0.0.0/tcp/0\",\n  # c = d\n  \"everywhere\",\n]\n",
+                "config.toml:6: node.listen: \"everywhere\" is not an address to listen at, such as \
+                 \"/ip4/0.0.0.0/tcp/0\" or \"/ip4/0.0.0.0/udp/0/quic-v1\"",
             ),
             (
                 "offer = { enabled = true, battery-min = 300 }",

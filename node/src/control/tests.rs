@@ -347,17 +347,25 @@ async fn inputs_of_all_clients_have_one_budget() {
         wire::write_json(&mut stream, &ask, ASK_BYTES).await.unwrap();
         holders.push(stream);
     }
+    let small = || async { rig.client().execute(invoke("x"), events().0).await };
     // The server reads each ask in its own time: until it has read the last, a small input still fits.
-    loop {
-        match rig.client().execute(invoke("x"), events().0).await {
-            Ok(_) => tokio::task::yield_now().await,
-            Err(error) => break assert!(error.message.starts_with("busy: "), "{error}"),
+    let refused = async {
+        loop {
+            match small().await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
         }
-    }
+    };
+    let error = tokio::time::timeout(LONG, refused).await.expect("the budget ends");
+    assert!(error.message.starts_with("busy: "), "{error}");
     holders.pop();
-    while rig.client().execute(invoke("x"), events().0).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    let served = async {
+        while small().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, served).await.expect("room again");
 }
 
 #[tokio::test]

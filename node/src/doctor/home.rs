@@ -10,6 +10,7 @@ use msm_protocol::{PeerId, limits::CLOCK_SKEW};
 
 use super::Check;
 use crate::{
+    command::CommandError,
     config::{Config, ConfigError},
     floors::Floors,
     home::{Home, HomeError, files},
@@ -89,9 +90,9 @@ pub(super) fn markets(home: &Home) -> Vec<Check> {
         Err(error) => return vec![Check::fail("floors", error.to_string())],
     };
     for entry in markets.entries() {
-        if let Err(error) = floors.check(entry.market) {
-            let line = format!("msm market remove {}", entry.alias);
-            checks.push(Check::fail(format!("floor {}", entry.alias), error.to_string()).or_try(line));
+        if let Err(error) = floors.check(entry.market).map_err(CommandError::from) {
+            let check = Check::fail(format!("floor {}", entry.alias), error.message);
+            checks.push(check.or_try_first(error.r#try));
         }
     }
     checks
@@ -104,7 +105,7 @@ pub(super) fn node(home: &Home) -> (Check, bool) {
         return (Check::ok("node", format!("runs, and listens at {}", socket.display())), true);
     }
     match home.lock() {
-        Ok(_lock) => (Check::ok("node", "none runs on this home").or_try("msm node"), false),
+        Ok(_lock) => (Check::ok("node", "none runs on this home"), false),
         Err(HomeError::AlreadyRunning { pid, .. }) => {
             let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
             let detail = format!("{who} uses this home but does not listen at {}", socket.display());
@@ -135,7 +136,22 @@ fn judge_clock(now: SystemTime, newest_file: Option<SystemTime>) -> Check {
         let detail = format!("clock-suspect: files of this home are {} s newer than now", ahead.as_secs());
         return Check::warn("clock", detail).or_try("timedatectl set-ntp true");
     }
-    Check::ok("clock", format!("{} s since 1970", since_epoch.as_secs()))
+    Check::ok("clock", utc(since_epoch.as_secs()))
+}
+
+/// A date and time as RFC 3339 writes it. Days to date: counted in eras of 400 years that begin on a 1 March.
+fn utc(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // Months counted from March: the leap day is the last day of such a year.
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next_year;
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
@@ -167,7 +183,7 @@ mod tests {
     #[test]
     fn a_node_that_runs_hangs_or_is_absent_is_told_apart() {
         let (_dir, home) = home();
-        assert_eq!(node(&home), (Check::ok("node", "none runs on this home").or_try("msm node"), false));
+        assert_eq!(node(&home), (Check::ok("node", "none runs on this home"), false));
         let lock = home.lock().unwrap();
         let (check, running) = node(&home);
         assert_eq!((check.status, running), (CheckStatus::Warn, true));
@@ -208,6 +224,20 @@ mod tests {
             (9_000_000_000, None, CheckStatus::Fail),
         ] {
             assert_eq!(judge_clock(at(now), newest.map(at)).status, expected, "{now} {newest:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_date_u() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_795_372_854, "2026-11-22T18:40:54Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), expected);
         }
     }
 

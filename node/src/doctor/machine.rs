@@ -74,7 +74,9 @@ mod tests {
 
     #[test]
     fn few_descriptors_warn() {
-        for (limit, expected) in [(Some(64), CheckStatus::Warn), (Some(1_024), CheckStatus::Ok), (None, CheckStatus::Ok)] {
+        for (limit, expected) in
+            [(Some(64), CheckStatus::Warn), (Some(1_024), CheckStatus::Ok), (None, CheckStatus::Ok)]
+        {
             assert_eq!(descriptors(limit).status, expected);
         }
     }

@@ -172,8 +172,8 @@ mod tests {
         let lost = judge("eth0", Some((ip, Err(io::Error::other("lost")))));
         assert_eq!((lost.status, lost.detail.as_str()), (CheckStatus::Warn, "10.0.0.7: lost"));
         assert!(judge("eth0", None).try_line.is_some());
-        // An address that no interface has.
-        assert!(probe(Ipv4Addr::new(192, 0, 2, 1)).is_err());
+        // An address that no interface can have.
+        assert!(probe(Ipv4Addr::new(240, 0, 0, 1)).is_err());
     }
 
     #[test]

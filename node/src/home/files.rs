@@ -136,7 +136,9 @@ pub(crate) fn chosen_folder(path: &Path) -> Result<(), FileError> {
     }
     check_owner(path, meta.uid())?;
     let mode = meta.mode() & 0o7777;
-    if mode & OTHERS_WRITE != 0 {
+    // Where each user has a group of their own, of the same number, that group is nobody else.
+    let others = if meta.gid() == meta.uid() { OTHERS_WRITE & !0o020 } else { OTHERS_WRITE };
+    if mode & others != 0 {
         return Err(FileError::SharedFolder { path: path.to_owned(), mode });
     }
     Ok(())
@@ -405,9 +407,19 @@ mod tests {
         let path = dir.path().join("home");
         chosen_folder(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        chosen_folder(&path).unwrap();
-        assert_eq!(mode(&path), 0o755);
+        for fine in [0o755, 0o700, 0o500] {
+            fs::set_permissions(&path, Permissions::from_mode(fine)).unwrap();
+            chosen_folder(&path).unwrap();
+            assert_eq!(mode(&path), fine);
+        }
+        // A group of the user's own number may write; another may not.
+        fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        assert_eq!(chosen_folder(&path).is_ok(), meta.uid() == meta.gid());
+        if rustix::process::geteuid().is_root() {
+            chown(&path, None, Some(12_345)).unwrap();
+            assert!(matches!(chosen_folder(&path), Err(FileError::SharedFolder { mode: 0o770, .. })));
+        }
         fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(chosen_folder(&path), Err(FileError::SharedFolder { mode: 0o777, .. })));
     }

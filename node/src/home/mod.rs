@@ -329,4 +329,33 @@ mod tests {
         assert!(matches!(error, HomeError::File(FileError::SharedFolder { .. })), "{error}");
         assert_eq!(error.tries(), [format!("chmod go-w {}", dir.path().display())]);
     }
+
+    /// Without a chosen home. In a process of its own: the XDG variables are the environment's.
+    #[test]
+    fn xdg_places_are_used_without_a_chosen_home() {
+        let Some(dir) = std::env::var_os("MSM_TEST_XDG").map(PathBuf::from) else {
+            let dir = tempfile::tempdir().unwrap();
+            let run = dir.path().join("run");
+            fs::create_dir(&run).unwrap();
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "home::tests::xdg_places_are_used_without_a_chosen_home", "--nocapture"])
+                .env_clear()
+                .envs([("HOME", dir.path()), ("MSM_TEST_XDG", dir.path()), ("XDG_RUNTIME_DIR", &run)])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        };
+        let home = Home::open(None).unwrap();
+        assert_eq!(home.identity_key(), dir.join(".local/share/msm/identity.key"));
+        assert_eq!(home.history_file(), dir.join(".local/state/msm/history"));
+        assert_eq!(home.config_file(), dir.join(".config/msm/config.toml"));
+        let socket = home.control_socket();
+        assert!(socket.starts_with(dir.join("run")), "{}", socket.display());
+        assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        // What is there already stays, but is closed to others.
+        fs::set_permissions(dir.join(".local/share/msm"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(Home::open(None).unwrap(), home);
+        assert_eq!(fs::metadata(home.folder()).unwrap().mode() & 0o777, 0o700);
+    }
 }

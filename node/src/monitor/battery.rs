@@ -131,7 +131,8 @@ mod tests {
     /// A laptop's files in the place of this machine's, read by the same code.
     #[test]
     fn a_battery_in_sysfs_is_read() {
-        let setup = "mount -t tmpfs none /sys/class && mkdir -p /sys/class/power_supply/BAT0 /sys/class/power_supply/MOUSE";
+        let setup =
+            "mount -t tmpfs none /sys/class && mkdir -p /sys/class/power_supply/BAT0 /sys/class/power_supply/MOUSE";
         if !crate::own_mounts::inside("monitor::battery::tests::a_battery_in_sysfs_is_read", setup) {
             return;
         }

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     context::{Ask, Context},
     fetch::BAN,
-    markets,
+    markets::{self, HeadNews},
     peers::PeerTable,
     rates::{Allowed, Kind, Rates},
     worker,
@@ -151,15 +151,13 @@ impl Coordinator {
             NetEvent::PresenceGossip(gossip) => self.presence(gossip).await,
             NetEvent::MarketGossip { market, gossip } => self.market_gossip(market, gossip).await,
             NetEvent::RecordOffered { from, market, head, record } => match self.ctx.markets.judge(&market, &head) {
-                (Verdict::Reject, _) => self.strike(from, "a head record with a bad signature").await,
-                (_, news) => {
-                    if self.ctx.markets.trusts(&market) {
-                        self.ctx.net.store_record(record).await;
-                    }
-                    if news {
-                        self.spawn_sync_with(market, from);
-                    }
+                HeadNews::Bad => self.strike(from, "a head record with a bad signature").await,
+                HeadNews::Newer => {
+                    self.ctx.net.store_record(record).await;
+                    self.spawn_sync_with(market, from);
                 }
+                HeadNews::Current => self.ctx.net.store_record(record).await,
+                HeadNews::Old | HeadNews::Unknown => {}
             },
             NetEvent::ProviderOffered { record } => {
                 if crate::net::event_loop::blob_of_key(record.key.as_ref()).is_some() {
@@ -274,10 +272,10 @@ impl Coordinator {
     }
 
     async fn market_gossip(&mut self, market: MarketId, gossip: Gossip) {
-        let (verdict, news) = self.ctx.markets.judge(&market, &gossip.data);
+        let news = self.ctx.markets.judge(&market, &gossip.data);
         let from = gossip.from;
-        self.ctx.net.judge(gossip, verdict).await;
-        if news {
+        self.ctx.net.judge(gossip, news.verdict()).await;
+        if matches!(news, HeadNews::Newer | HeadNews::Unknown) {
             self.spawn_sync_with(market, from);
         }
     }

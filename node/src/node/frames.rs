@@ -33,10 +33,10 @@ pub enum FrameError {
     #[error("stream broke: {0}")]
     Io(#[from] std::io::Error),
     /// A frame longer than any frame may be.
-    #[error("bad-message: frame of {0} bytes is over {FRAME_BYTES}")]
+    #[error("frame of {0} bytes is over {FRAME_BYTES}")]
     TooLong(usize),
     /// A frame that is not the message it should be.
-    #[error("bad-message: {0}")]
+    #[error("{0}")]
     Message(#[from] CborError),
 }
 
@@ -110,6 +110,11 @@ impl FrameWriter {
     pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), WriterGone> {
         let frame = cbor::to_vec(message).map_err(|_| WriterGone)?;
         self.control.send(frame).await.map_err(|_| WriterGone)
+    }
+
+    /// Sends one frame after all bulk that was sent before it: a cancel must not overtake the task that it cancels.
+    pub async fn send_in_order<T: Serialize>(&self, message: &T, attempt: AttemptRef) -> Result<(), WriterGone> {
+        self.send_bulk(message, attempt, Bytes::new()).await
     }
 
     /// Sends `announce` and then `bytes` in chunks.
@@ -191,7 +196,7 @@ async fn write_frame(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> std::i
 #[non_exhaustive]
 pub enum AssemblyError {
     /// More bytes were announced than a task may have.
-    #[error("bad-message: {size} bytes announced, at most {limit} are allowed")]
+    #[error("{size} bytes announced, at most {limit} are allowed")]
     TooLarge {
         /// Bytes announced.
         size: u64,
@@ -199,7 +204,7 @@ pub enum AssemblyError {
         limit: u64,
     },
     /// A chunk out of order or past the end.
-    #[error("bad-message: chunk at {offset}, expected {expected}")]
+    #[error("chunk at {offset}, expected {expected}")]
     Offset {
         /// Where the chunk says it belongs.
         offset: u64,
@@ -207,7 +212,7 @@ pub enum AssemblyError {
         expected: u64,
     },
     /// The bytes are not those announced.
-    #[error("bad-message: the bytes do not match their hash")]
+    #[error("the bytes do not match their hash")]
     Hash,
 }
 

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use msm_market_index::entry::open_manifest;
 use msm_protocol::{
     ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
     document::Release,
-    manifest::{Engine, Split},
+    manifest::{Engine, Split, Variant},
 };
 use msm_sandbox::{Budget, Package, Work};
 
@@ -18,6 +19,8 @@ use super::{
     fetch::{FetchError, fetch},
 };
 
+/// The contract between this node and a JavaScript guest.
+const JS_ABI: &str = "msm-js-1";
 /// Packages kept decoded. *Judgement.*
 const KEPT: usize = 32;
 
@@ -105,13 +108,11 @@ pub async fn install(
     }
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
     let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
-    let manifest = Manifest::from_slice(&bytes).map_err(|e| bad(format!("manifest: {e}")))?;
-    if manifest.name != release.name || manifest.version != release.version {
-        let (name, version) = (&manifest.name, &manifest.version);
-        return Err(bad(format!("the manifest says {name}@{version}, the index {}@{}", release.name, release.version)));
-    }
-    let runs_here = |wanted: Engine| wanted == Engine::Js && engine.is_none_or(|engine| engine == wanted);
-    let Some(variant) = manifest.variants.iter().find(|variant| runs_here(variant.engine)) else {
+    let manifest = open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))?;
+    let runs_here = |variant: &Variant| {
+        variant.engine == Engine::Js && variant.abi == JS_ABI && engine.is_none_or(|engine| engine == variant.engine)
+    };
+    let Some(variant) = manifest.variants.iter().find(|variant| runs_here(variant)) else {
         let engines: Vec<&str> = manifest.variants.iter().map(|variant| variant.engine.as_str()).collect();
         return Err(bad(format!("no variant for this device: it runs js, the package has {}", engines.join(", "))));
     };

@@ -1,10 +1,7 @@
 //! Blobs in files named by their hash, with bounds, pins and eviction.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    collections::HashMap,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,14 +11,13 @@ use msm_protocol::{ContentHash, MarketId};
 
 use super::{
     StoreError, StoreLimits,
+    blobs::Blobs,
     index::{Index, IndexError, Record},
     recent::Recent,
+    table::Table,
 };
-use crate::home::{FileError, files};
+use crate::home::files;
 
-/// A use is written to the index when this many others have come since the last one written: order among blobs used
-/// together is not worth a write for each read.
-const USES_PER_WRITE: u64 = 64;
 /// An index that could not be opened (full disk) is tried again this often (B52: recovers within 2 s).
 const INDEX_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,28 +43,14 @@ pub struct StoreHealth {
 pub struct ContentStore {
     dir: PathBuf,
     limits: StoreLimits,
-    /// What is on disk. This is what counts while the store is open; the index is its copy.
-    table: HashMap<ContentHash, Entry>,
-    /// Unpinned blobs by use, oldest first.
-    evictable: BTreeMap<u64, ContentHash>,
-    /// Bytes for each market.
-    origins: HashMap<MarketId, u64>,
-    bytes: u64,
-    /// Counts uses.
-    clock: u64,
+    blobs: Blobs,
+    table: Table,
     recent: Recent,
     index: Option<Index>,
     index_tried: Instant,
     damaged: u64,
     quarantined: Option<PathBuf>,
     disk_full: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    record: Record,
-    /// The use that the index knows; 0 when it knows none.
-    written: u64,
 }
 
 impl ContentStore {
@@ -78,60 +60,54 @@ impl ContentStore {
     /// # Errors
     /// The folder is a link, foreign, or cannot be made (B56).
     pub fn open(dir: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
-        files::private_folder(dir)?;
-        files::private_folder(&dir.join("blobs"))?;
+        let mut store = Self::without_index(dir, limits)?;
         let opened = Index::open(dir);
-        let mut store = Self {
-            dir: dir.to_owned(),
-            limits,
-            table: HashMap::new(),
-            evictable: BTreeMap::new(),
-            origins: HashMap::new(),
-            bytes: 0,
-            clock: 0,
-            recent: Recent::new(limits.recent_bytes),
-            index: opened.index,
-            index_tried: Instant::now(),
-            damaged: 0,
-            quarantined: opened.quarantined,
-            disk_full: false,
-        };
+        store.index = opened.index;
+        store.quarantined = opened.quarantined;
         store.take_in(opened.records)?;
         Ok(store)
+    }
+
+    fn without_index(dir: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
+        files::private_folder(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            limits,
+            blobs: Blobs::open(dir.join("blobs"))?,
+            table: Table::default(),
+            recent: Recent::new(limits.recent_bytes),
+            index: None,
+            index_tried: Instant::now(),
+            damaged: 0,
+            quarantined: None,
+            disk_full: false,
+        })
     }
 
     /// Makes table and index agree with the files: they are the truth.
     fn take_in(&mut self, records: Vec<(ContentHash, Record)>) -> Result<(), StoreError> {
         let mut known: HashMap<ContentHash, Record> = records.into_iter().collect();
-        let folder = self.dir.join("blobs");
-        let failed = |source| FileError::Io { what: "read", path: folder.clone(), source };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            match name.to_str().and_then(|name| name.parse::<ContentHash>().ok()) {
-                Some(hash) => {
-                    let Ok(meta) = entry.metadata() else { continue };
-                    let fresh = Record { size: meta.len(), origin: None, pinned: false, used: 0 };
-                    let record = known.remove(&hash).map_or(fresh, |record| Record { size: meta.len(), ..record });
-                    found.push((hash, record));
-                }
-                // A blob that was being written when the process was killed.
-                None => drop(fs::remove_file(entry.path())),
-            }
-        }
+        let mut found: Vec<_> = self
+            .blobs
+            .list()?
+            .into_iter()
+            .map(|(hash, size)| {
+                let before = known.remove(&hash);
+                let fresh = Record { size, origin: None, pinned: false, used: 0 };
+                (hash, before, Record { size, ..before.unwrap_or(fresh) })
+            })
+            .collect();
         for lost in known.keys() {
             self.note(|index| index.remove(lost));
         }
-        found.sort_by_key(|(_, record)| record.used);
-        for (hash, record) in found {
-            // Each use has its own number, whatever the index said.
-            let used = record.used.max(self.clock + 1);
-            self.clock = used;
-            let written = if record.used == used { used } else { 0 };
-            self.insert(hash, Entry { record: Record { used, ..record }, written });
+        found.sort_by_key(|(_, _, record)| record.used);
+        for (hash, before, record) in found {
+            let now = self.table.insert(hash, record);
+            if before != Some(now) {
+                self.note(|index| index.put(&hash, &now));
+            }
         }
-        while self.bytes > self.limits.total_bytes || self.table.len() > self.limits.blobs {
+        while self.table.bytes() > self.limits.total_bytes || self.table.len() > self.limits.blobs {
             if !self.evict_one(None) {
                 break;
             }
@@ -146,8 +122,9 @@ impl ContentStore {
             self.touch(hash);
             return Some(bytes);
         }
-        let size = self.table.get(hash)?.record.size;
-        let bytes = match self.read(hash, size) {
+        let size = self.table.get(hash)?.size;
+        // A file larger than any blob may be is none of ours.
+        let bytes = match self.blobs.read(hash, size.min(self.limits.blob_bytes)) {
             Ok(bytes) if ContentHash::of(&bytes) == *hash => Bytes::from(bytes),
             outcome => {
                 let why = outcome.err().map_or_else(|| "its hash is wrong".to_owned(), |error| error.to_string());
@@ -162,15 +139,6 @@ impl ContentStore {
         Some(bytes)
     }
 
-    fn read(&self, hash: &ContentHash, size: u64) -> io::Result<Vec<u8>> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(hash))?;
-        let limit = size.min(self.limits.blob_bytes);
-        let mut bytes = Vec::with_capacity(limit as usize + 1);
-        // One byte more, so that a file that grew is noticed.
-        file.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-
     /// Stores a blob, fetched for the market `origin` if for any, and makes room by deleting what was not used for
     /// longest: of that market when it has more than its share.
     pub fn put(&mut self, bytes: Bytes, origin: Option<MarketId>) -> Result<ContentHash, StoreError> {
@@ -182,38 +150,30 @@ impl ContentStore {
         let hash = ContentHash::of(&bytes);
         // In memory first: on a full disk it can be used at least for a while.
         self.recent.put(hash, bytes.clone());
-        if self.table.contains_key(&hash) && self.is_on_disk(&hash, size) {
+        let before = self.table.get(&hash).copied();
+        if before.is_some() && self.blobs.is_there(&hash, size) {
             self.touch(&hash);
             return Ok(hash);
         }
-        // Its file has vanished; what the owner wanted kept is kept again.
-        let pinned = self.table.get(&hash).is_some_and(|entry| entry.record.pinned);
-        self.delete_entry(&hash);
+        self.delete_file(&hash);
         self.make_room(size, origin)?;
         self.check_free(size)?;
-        let path = self.path(&hash);
-        if let Err(source) = write_whole(&path, &bytes) {
-            self.disk_full = files::is_disk_full(&source);
-            if self.disk_full {
-                let (free, needed) = (self.free().map_or(0, |(free, _)| free), size);
-                return Err(StoreError::DiskFull { path: self.dir.clone(), free, needed });
-            }
-            return Err(StoreError::Write { path, source });
-        }
-        self.disk_full = false;
-        let used = self.tick();
-        self.insert(hash, Entry { record: Record { size, origin, pinned, used }, written: 0 });
+        self.write(&hash, &bytes)?;
+        // Its file had vanished: what the owner wanted kept is kept again.
+        let pinned = before.is_some_and(|record| record.pinned);
+        let record = self.table.insert(hash, Record { size, origin, pinned, used: 0 });
+        self.note(|index| index.put(&hash, &record));
         Ok(hash)
     }
 
     /// True when the blob is known; not whether its bytes are still right: only reading tells.
     pub fn has(&self, hash: &ContentHash) -> bool {
-        self.table.contains_key(hash) || self.recent.contains(hash)
+        self.table.get(hash).is_some() || self.recent.size(hash).is_some()
     }
 
     /// Bytes of the blob.
     pub fn size(&self, hash: &ContentHash) -> Option<u64> {
-        self.table.get(hash).map(|entry| entry.record.size).or_else(|| self.recent.size(hash))
+        self.table.get(hash).map(|record| record.size).or_else(|| self.recent.size(hash))
     }
 
     /// Keeps the blob until [`Self::unpin`], whatever must go. False when it is not there.
@@ -227,28 +187,21 @@ impl ContentStore {
     }
 
     fn set_pin(&mut self, hash: &ContentHash, pinned: bool) -> bool {
-        let Some(entry) = self.table.get_mut(hash) else { return false };
-        entry.record.pinned = pinned;
-        let record = entry.record;
-        if pinned {
-            self.evictable.remove(&record.used);
-        } else {
-            self.evictable.insert(record.used, *hash);
-        }
-        self.write_record(hash, record);
+        let Some(record) = self.table.set_pin(hash, pinned) else { return false };
+        self.note(|index| index.put(hash, &record));
         true
     }
 
     /// Bytes of all blobs on disk.
     pub fn total_bytes(&self) -> u64 {
-        self.bytes
+        self.table.bytes()
     }
 
     /// How the store is.
     pub fn health(&self) -> StoreHealth {
         StoreHealth {
             blobs: self.table.len(),
-            bytes: self.bytes,
+            bytes: self.table.bytes(),
             damaged: self.damaged,
             quarantined: self.quarantined.clone(),
             index: self.index.is_some(),
@@ -266,16 +219,15 @@ impl ContentStore {
     fn make_room(&mut self, size: u64, origin: Option<MarketId>) -> Result<(), StoreError> {
         if let Some(market) = origin {
             let limit = self.limits.market_bytes;
-            while self.origins.get(&market).copied().unwrap_or(0) + size > limit {
+            while self.table.market_bytes(&market) + size > limit {
                 if !self.evict_one(Some(market)) {
-                    let used = self.origins.get(&market).copied().unwrap_or(0);
-                    return Err(StoreError::Full { used, limit });
+                    return Err(StoreError::Full { used: self.table.market_bytes(&market), limit });
                 }
             }
         }
-        while self.bytes + size > self.limits.total_bytes || self.table.len() >= self.limits.blobs {
+        while self.table.bytes() + size > self.limits.total_bytes || self.table.len() >= self.limits.blobs {
             if !self.evict_one(None) {
-                return Err(StoreError::Full { used: self.bytes, limit: self.limits.total_bytes });
+                return Err(StoreError::Full { used: self.table.bytes(), limit: self.limits.total_bytes });
             }
         }
         Ok(())
@@ -283,112 +235,60 @@ impl ContentStore {
 
     /// Deletes the blob (of one market) that was not used for longest. False when there is none that may go.
     fn evict_one(&mut self, of: Option<MarketId>) -> bool {
-        let origin = |hash: &ContentHash| self.table.get(hash).and_then(|entry| entry.record.origin);
-        let oldest = self.evictable.values().find(|hash| of.is_none() || origin(hash) == of).copied();
-        oldest.inspect(|hash| self.delete(hash)).is_some()
+        self.table.oldest(of).inspect(|hash| self.delete(hash)).is_some()
     }
 
     /// The disk must keep its minimum free with this blob on it.
     fn check_free(&mut self, size: u64) -> Result<(), StoreError> {
         // A file system that does not tell is not full until it says so.
-        let Some((free, total)) = self.free() else { return Ok(()) };
+        let Some((free, total)) = self.blobs.free() else { return Ok(()) };
         let needed = size.saturating_add(self.limits.must_stay_free(total));
         self.disk_full = free < needed;
-        if self.disk_full { Err(StoreError::DiskFull { path: self.dir.clone(), free, needed }) } else { Ok(()) }
-    }
-
-    /// Bytes free to this user and in all, on the disk of the store.
-    fn free(&self) -> Option<(u64, u64)> {
-        let disk = rustix::fs::statvfs(&self.dir).ok()?;
-        Some((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
-    }
-
-    // ---- bookkeeping ---------------------------------------------------------------------------------------------
-
-    fn path(&self, hash: &ContentHash) -> PathBuf {
-        self.dir.join("blobs").join(hash.to_string())
-    }
-
-    fn is_on_disk(&self, hash: &ContentHash, size: u64) -> bool {
-        fs::symlink_metadata(self.path(hash)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
-    }
-
-    fn tick(&mut self) -> u64 {
-        self.clock += 1;
-        self.clock
-    }
-
-    fn insert(&mut self, hash: ContentHash, entry: Entry) {
-        let record = entry.record;
-        self.bytes += record.size;
-        if let Some(origin) = record.origin {
-            *self.origins.entry(origin).or_default() += record.size;
+        if self.disk_full {
+            Err(StoreError::DiskFull { path: self.blobs.dir().to_owned(), free, needed })
+        } else {
+            Ok(())
         }
-        if !record.pinned {
-            self.evictable.insert(record.used, hash);
+    }
+
+    // ---- files and index -----------------------------------------------------------------------------------------
+
+    fn write(&mut self, hash: &ContentHash, bytes: &[u8]) -> Result<(), StoreError> {
+        let Err(source) = self.blobs.write(hash, bytes) else { return Ok(()) };
+        self.disk_full = files::is_disk_full(&source);
+        if self.disk_full {
+            let free = self.blobs.free().map_or(0, |(free, _)| free);
+            return Err(StoreError::DiskFull { path: self.blobs.dir().to_owned(), free, needed: bytes.len() as u64 });
         }
-        self.table.insert(hash, Entry { record, written: record.used });
-        if entry.written != record.used {
-            self.write_record(&hash, record);
-        }
+        Err(StoreError::Write { path: self.blobs.path(hash), source })
     }
 
     fn touch(&mut self, hash: &ContentHash) {
-        let used = self.tick();
-        let Some(entry) = self.table.get_mut(hash) else { return };
-        let before = std::mem::replace(&mut entry.record.used, used);
-        let record = entry.record;
-        let due = used - entry.written >= USES_PER_WRITE;
-        if !record.pinned {
-            self.evictable.remove(&before);
-            self.evictable.insert(used, *hash);
-        }
-        if due {
-            entry.written = used;
-            self.write_record(hash, record);
+        if let Some(record) = self.table.touch(hash) {
+            self.note(|index| index.put(hash, &record));
         }
     }
 
-    /// Deletes a blob everywhere.
+    /// Deletes a blob from disk and memory.
     fn delete(&mut self, hash: &ContentHash) {
         self.recent.remove(hash);
-        self.delete_entry(hash);
+        self.delete_file(hash);
     }
 
-    fn delete_entry(&mut self, hash: &ContentHash) {
-        let Some(Entry { record, .. }) = self.table.remove(hash) else { return };
-        self.evictable.remove(&record.used);
-        self.bytes -= record.size;
-        if let Some(origin) = record.origin
-            && let Some(bytes) = self.origins.get_mut(&origin)
-        {
-            *bytes -= record.size;
-            if *bytes == 0 {
-                self.origins.remove(&origin);
-            }
+    fn delete_file(&mut self, hash: &ContentHash) {
+        if self.table.remove(hash).is_none() {
+            return;
         }
-        if let Err(error) = fs::remove_file(self.path(hash))
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = self.blobs.remove(hash) {
             tracing::warn!(%error, hash = hash.short(), "blob not deleted");
         }
         self.note(|index| index.remove(hash));
     }
 
-    fn write_record(&mut self, hash: &ContentHash, record: Record) {
-        self.note(|index| index.put(hash, &record));
-    }
-
     /// Does something with the index, if there is one. After an error there is none until it is opened again: sled does
     /// not recover from a full disk by itself.
     fn note(&mut self, change: impl FnOnce(&Index) -> Result<(), IndexError>) {
-        let Some(index) = &self.index else { return };
-        if let Err(error) = change(index) {
-            self.drop_index(&error);
-        }
-    }
-
-    fn drop_index(&mut self, error: &IndexError) {
+        let Some(Err(error)) = self.index.as_ref().map(change) else { return };
         tracing::warn!(%error, "store index closed");
         self.index_tried = Instant::now();
         if let Some(index) = self.index.take() {
@@ -406,42 +306,24 @@ impl ContentStore {
         self.index = opened.index;
         self.quarantined = opened.quarantined.or(self.quarantined.take());
         for (hash, _) in &opened.records {
-            if !self.table.contains_key(hash) {
+            if self.table.get(hash).is_none() {
                 self.note(|index| index.remove(hash));
             }
         }
-        let records: Vec<_> = self.table.iter().map(|(hash, entry)| (*hash, entry.record)).collect();
+        let records: Vec<_> = self.table.iter().map(|(hash, record)| (*hash, *record)).collect();
         for (hash, record) in records {
-            self.write_record(&hash, record);
+            self.note(|index| index.put(&hash, &record));
         }
     }
-}
-
-/// Writes a blob so that its name only ever stands for all of it. No sync: after a power cut an empty or torn file is
-/// noticed when it is read.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // One writer: a store belongs to one thread of the process that holds the home.
-    let beside = path.with_extension("part");
-    let written = (|| {
-        let mut file: File = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        drop(file);
-        fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write,
+    };
+
     use super::*;
 
     const MARKET: MarketId = MarketId::from_bytes([1; 32]);
@@ -480,7 +362,7 @@ mod tests {
         {
             let mut store = open(dir.path());
             assert_eq!(store.get(&hash), Some(blob(1, 100)));
-            let record = store.table[&hash].record;
+            let record = *store.table.get(&hash).unwrap();
             assert_eq!((record.pinned, record.origin), (true, Some(MARKET)));
         }
         fs::remove_dir_all(dir.path().join("index")).unwrap();
@@ -495,7 +377,7 @@ mod tests {
         let mut store = open(dir.path());
         let hashes: Vec<_> = (0..10).map(|n| store.put(blob(n, 100), None).unwrap()).collect();
         // A use is written to the index now and then.
-        for _ in 0..USES_PER_WRITE {
+        for _ in 0..super::super::table::USES_PER_WRITE {
             store.get(&hashes[0]).unwrap();
         }
         assert!(store.pin(&hashes[1]));
@@ -537,7 +419,7 @@ mod tests {
         let others: Vec<_> = (0..7).map(|n| store.put(blob(n, 100), None).unwrap()).collect();
         for n in 100..200 {
             store.put(blob(n, 100), Some(MARKET)).unwrap();
-            assert!(store.origins[&MARKET] <= SMALL.market_bytes);
+            assert!(store.table.market_bytes(&MARKET) <= SMALL.market_bytes);
         }
         assert!(others.iter().all(|hash| store.has(hash)));
         // Also not with pins.
@@ -551,7 +433,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let good = blob(7, 200);
         let hash = ContentHash::of(&good);
-        let path = { open(dir.path()).path(&hash) };
+        let path = { open(dir.path()).blobs.path(&hash) };
         for round in 0..=(200 * 3) {
             let mut store = open_without_index(dir.path());
             store.put(good.clone(), None).unwrap();
@@ -578,21 +460,7 @@ mod tests {
 
     /// An index is slow to open, and not what these tests are about.
     fn open_without_index(dir: &Path) -> ContentStore {
-        let mut store = ContentStore {
-            dir: dir.to_owned(),
-            limits: SMALL,
-            table: HashMap::new(),
-            evictable: BTreeMap::new(),
-            origins: HashMap::new(),
-            bytes: 0,
-            clock: 0,
-            recent: Recent::new(0),
-            index: None,
-            index_tried: Instant::now(),
-            damaged: 0,
-            quarantined: None,
-            disk_full: false,
-        };
+        let mut store = ContentStore::without_index(dir, SMALL).unwrap();
         store.take_in(Vec::new()).unwrap();
         // Far from the next try.
         store.index_tried = Instant::now() + Duration::from_secs(3_600);
@@ -644,7 +512,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
         let hash = store.put(blob(1, 100), None).unwrap();
-        let (path, elsewhere) = (store.path(&hash), dir.path().join("elsewhere"));
+        let (path, elsewhere) = (store.blobs.path(&hash), dir.path().join("elsewhere"));
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         assert_eq!(store.get(&hash), None);
@@ -730,7 +598,7 @@ mod tests {
         assert!(store.pin(&hashes[2]));
         drop(store);
         let store = ContentStore::open(&dir, limits).unwrap();
-        assert!(store.table[&hashes[2]].record.pinned);
+        assert!(store.table.get(&hashes[2]).unwrap().pinned);
         assert!(store.health().quarantined.is_none(), "a full disk is no damage");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! - [`ContentStore`]: one file a blob, re-hashed whenever it is read from disk; what is wrong is deleted and reads as
 //!   absent.
+//! - `blobs`: the files.
 //! - `index`: sizes, pins, origins and last use, in sled. It can be lost at any time: it is rebuilt from the files.
+//! - `table`: what is there and what goes first; pure.
 //! - `recent`: blobs that were checked lately, in memory.
 //! - [`StoreHandle`]: the store on a thread of its own, behind a bounded queue.
 //!
@@ -10,10 +12,12 @@
 //! 128 MiB in memory), files grow to 1.4 to 2.4 times the content and do not shrink, and a database on a full disk does
 //! not open, while files can still be read there.
 
+mod blobs;
 mod content;
 mod handle;
 mod index;
 mod recent;
+mod table;
 
 use std::{io, path::PathBuf};
 

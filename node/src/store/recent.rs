@@ -45,10 +45,6 @@ impl Recent {
         self.blobs.push_back((hash, bytes));
     }
 
-    pub(super) fn contains(&self, hash: &ContentHash) -> bool {
-        self.blobs.iter().any(|(known, _)| known == hash)
-    }
-
     pub(super) fn size(&self, hash: &ContentHash) -> Option<u64> {
         self.blobs.iter().find(|(known, _)| known == hash).map(|(_, bytes)| bytes.len() as u64)
     }
@@ -75,9 +71,9 @@ mod tests {
         recent.put(hash(2), blob(2, 40));
         assert_eq!(recent.get(&hash(1)), Some(blob(1, 40)));
         recent.put(hash(3), blob(3, 40));
-        assert_eq!((recent.contains(&hash(1)), recent.contains(&hash(2)), recent.bytes), (true, false, 80));
+        assert_eq!((recent.size(&hash(1)), recent.size(&hash(2)), recent.bytes), (Some(40), None, 80));
         recent.put(hash(4), blob(4, 101));
-        assert!(!recent.contains(&hash(4)));
+        assert_eq!(recent.size(&hash(4)), None);
         recent.put(hash(1), blob(1, 10));
         assert_eq!((recent.size(&hash(1)), recent.bytes), (Some(10), 50));
         for n in 0..RECENT_BLOBS + 10 {

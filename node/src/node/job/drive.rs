@@ -49,6 +49,8 @@ impl Invocation {
         let offer = self.offer(resolved, tasks);
         let terms = Arc::new(Terms { offer, count: tasks, output_limit: resolved.installed.budget().output });
         let (reports, receiver) = mpsc::channel(REPORTS);
+        // Requesters that were refused together must not come back together.
+        let seed = u64::from_le_bytes(self.record.report.job_id.random());
         let mut driver = Driver {
             ctx: self.ctx.clone(),
             record: &mut self.record,
@@ -62,7 +64,7 @@ impl Invocation {
                     },
                     credit: CREDIT,
                     lease: LEASE_MIN,
-                    seed: 0,
+                    seed,
                 },
                 Duration::ZERO,
             ),

@@ -142,7 +142,7 @@ impl Remote {
             }
             ToRemote::Cancel(attempt) => {
                 // An answer that crosses the cancel is dropped by the scheduler.
-                self.writer.send(&ToWorker::Cancel(attempt)).await
+                self.writer.send_in_order(&ToWorker::Cancel(attempt), attempt).await
             }
         };
         sent.map(|()| None).map_err(|_| self.lost("connection closed"))

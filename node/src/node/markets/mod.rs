@@ -133,6 +133,32 @@ pub struct Markets {
     updating: Mutex<HashMap<MarketId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// What a head is worth that somebody passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNews {
+    /// Newer than what is here: fetch its index.
+    Newer,
+    /// What is here.
+    Current,
+    /// Believable once, not any more.
+    Old,
+    /// Nothing can be said: the market, or its newest root, is not known here.
+    Unknown,
+    /// No honest peer passes it on.
+    Bad,
+}
+
+impl HeadNews {
+    /// What becomes of the gossip message that carried it.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Newer => Verdict::Accept,
+            Self::Current | Self::Old | Self::Unknown => Verdict::Ignore,
+            Self::Bad => Verdict::Reject,
+        }
+    }
+}
+
 /// Unix seconds by this device's clock.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -200,16 +226,16 @@ impl Markets {
         self.get(market)?.saved.head.as_ref().map(|head| head.to_vec())
     }
 
-    /// What to do with a head that somebody passes on: whether to pass it on, and whether it is news.
-    pub fn judge(&self, market: &MarketId, head: &[u8]) -> (Verdict, bool) {
-        let Some(view) = self.get(market) else { return (Verdict::Ignore, false) };
+    /// What a head is worth that somebody passes on.
+    pub fn judge(&self, market: &MarketId, head: &[u8]) -> HeadNews {
+        let Some(view) = self.get(market) else { return HeadNews::Unknown };
         match TrustedMarket::clone(&view.trusted).update_head(head, now()) {
-            Ok(HeadOutcome::Known) => (Verdict::Ignore, false),
-            Ok(_) => (Verdict::Accept, true),
-            Err(TrustError::Rollback { .. } | TrustError::Expired { .. } | TrustError::RootVersion { .. }) => {
-                (Verdict::Ignore, false)
-            }
-            Err(_) => (Verdict::Reject, false),
+            Ok(HeadOutcome::Known) => HeadNews::Current,
+            Ok(_) => HeadNews::Newer,
+            // Signed by keys of a root that is not here yet, perhaps: its sender may have that root.
+            Err(TrustError::RootVersion { .. }) => HeadNews::Unknown,
+            Err(TrustError::Rollback { .. } | TrustError::Expired { .. }) => HeadNews::Old,
+            Err(_) => HeadNews::Bad,
         }
     }
 
@@ -264,7 +290,9 @@ impl Markets {
                 tracing::warn!(peer = peer.short(), market = market.short(), why, "market update refused");
             }
             result?;
-            if !more {
+            // A peer that repeats what is known must not keep this going.
+            let progress = self.get(&market).is_some_and(|view| view.trusted.next_root() - 1 > root);
+            if !more || !progress {
                 return Ok(());
             }
         }
@@ -339,10 +367,14 @@ impl Markets {
                     changed = true;
                 }
                 HeadOutcome::Fetch { hash, size, .. } => {
+                    // New keys for index or head begin a new line: what the old ones signed does not bind.
+                    let had_floor = trusted.floor().index.is_some();
                     let index = source.get(ctx, hash, size, true).await?;
                     trusted.update_index(&index, now())?;
                     let all = read_releases(ctx, &trusted, source).await?;
-                    msm_market_index::trust::check_successor(&view.releases, &all)?;
+                    if had_floor {
+                        msm_market_index::trust::check_successor(&view.releases, &all)?;
+                    }
                     saved.head = Some(head);
                     saved.index = Some(ByteBuf::from(index.to_vec()));
                     releases = Some(all);

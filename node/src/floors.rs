@@ -332,13 +332,15 @@ mod tests {
         let half = &new[..new.len() / 2];
         /// What happened last, both copies, what lies beside one, and the floor then.
         type State<'a> = (&'a str, &'a [u8], &'a [u8], Option<(&'a str, &'a [u8])>, &'a [u8]);
-        let states: [State<'_>; 6] = [
+        let states: [State<'_>; 7] = [
             ("before", &old, &old, None, b"old"),
             ("a half written beside", &old, &old, Some(("a", half)), b"old"),
             ("a written beside", &old, &old, Some(("a", &new)), b"old"),
             ("a renamed", &new, &old, None, b"new"),
             ("b written beside", &new, &old, Some(("b", &new)), b"new"),
             ("b renamed", &new, &new, None, b"new"),
+            // Not by a kill: somebody put an old copy back.
+            ("an old a", &old, &new, None, b"new"),
         ];
         for (state, a, b, beside, expected) in states {
             let (_dir, floors) = floors();

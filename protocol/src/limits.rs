@@ -70,7 +70,7 @@ pub const MANIFEST_BYTES: usize = 64 * 1024;
 pub const JS_BYTES: usize = 1024 * 1024;
 /// A wasm variant.
 pub const WASM_BYTES: usize = 4 * 1024 * 1024;
-/// A whole package: the manifest and its largest variant (the paper's packages are 1.3 to 2.1 kB).
+/// A whole package: the manifest and all its variants (the paper's packages are 1.3 to 2.1 kB).
 pub const PACKAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Variants in one manifest.
 pub const VARIANTS: usize = 8;

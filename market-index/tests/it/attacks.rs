@@ -420,6 +420,9 @@ fn a_head_without_an_index_can_be_abandoned() {
 fn signed_nonsense() {
     let forge = Forge::new();
     let (mut device, v8) = forge.device_at(8);
+    let mut fresh = TrustedMarket::pin(forge.market);
+    fresh.update_root(&forge.root_bytes(), NOW).unwrap();
+    refused(&mut fresh, &head(&sign(&forge.head(0, &v8), &[3])), "bad-message");
     type Change<T> = fn(&mut T);
     let heads: &[Change<msm_protocol::document::Head>] =
         &[|head| head.v = 2, |head| head.issued = head.expires, |head| head.size = 0];

@@ -1,6 +1,7 @@
 //! Tests of both sides of a market through the public API; `attacks` is named after the faults it shows.
 
 mod attacks;
+mod entry;
 mod fixture;
 mod hostile_trees;
 mod market;

@@ -82,6 +82,17 @@ fn a_version_means_the_same_bytes_for_ever() {
     assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
 }
 
+/// A package that was put together by hand is checked like any other before a byte of it is written.
+#[test]
+fn a_package_that_does_not_hold_together_is_not_published() {
+    let operator = Operator::new();
+    let (one, two) = (package("one", "1.0.0", "1"), package("two", "1.0.0", "2"));
+    let mixed = msm_market_index::Package { blobs: two.blobs, ..one };
+    let error = operator.market.publish(&mixed, key(9).public(), &operator.signers(), NOW).unwrap_err();
+    assert!(matches!(error, MarketError::Pack(_)), "{error}");
+    assert_eq!(operator.market.state().unwrap().index_version(), 1);
+}
+
 #[test]
 fn publishing_again_mends_a_lost_blob() {
     let operator = Operator::new();

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use msm_market_index::{Package, pack_folder, read_sep, write_sep};
 use msm_protocol::{
-    ContentHash,
-    limits::PACKAGE_BYTES,
-    manifest::{Engine, Halo, Range, Split, Value},
+    ContentHash, cbor,
+    limits::{PACKAGE_BYTES, WASM_BYTES},
+    manifest::{Engine, Halo, Range, Split, Value, Variant},
 };
 use tempfile::TempDir;
 
@@ -142,6 +142,48 @@ fn packages_whose_parts_do_not_belong_together_are_not_bundled() {
     }
     let huge = read_sep(&vec![0x40; PACKAGE_BYTES + 1024]).unwrap_err().to_string();
     assert!(huge.contains("over its limit"), "{huge}");
+}
+
+/// The manifest of `package` with these variants instead of its own.
+fn with_variants(package: &Package, engine: Engine, variants: &[Vec<u8>]) -> Vec<u8> {
+    let mut manifest = package.manifest.clone();
+    manifest.variants = variants
+        .iter()
+        .map(|bytes| Variant {
+            engine,
+            hash: ContentHash::of(bytes),
+            size: bytes.len() as u64,
+            ..manifest.variants[0].clone()
+        })
+        .collect();
+    cbor::to_vec(&manifest).unwrap()
+}
+
+/// B39: a bundle that was not made by `pack` is held to the same rules.
+#[test]
+fn b39_bytecode_in_a_bundle_is_a_bad_package() {
+    let package = package("echo", "1.0.0", "export function run(input) { return input }");
+    for bytes in [&b"\x43\x04\x02run\x00\xff\xfe"[..], b"\x05\x01run", b"\0asm\x01\0\0\0"] {
+        let variants = vec![bytes.to_vec()];
+        let error = Package::from_parts(with_variants(&package, Engine::Js, &variants), variants).unwrap_err();
+        assert!(error.to_string().starts_with("bad-package: variant 1: "), "{error}");
+    }
+}
+
+#[test]
+fn a_package_that_is_too_large_as_a_whole_is_refused() {
+    let package = package("echo", "1.0.0", "export function run(input) { return input }");
+    let wasm = |n: u8| {
+        let mut bytes = b"\0asm\x01\0\0\0".to_vec();
+        bytes.resize(WASM_BYTES, n);
+        bytes
+    };
+    let pack = |count| {
+        let variants: Vec<Vec<u8>> = (0..count).map(wasm).collect();
+        Package::from_parts(with_variants(&package, Engine::Wasm, &variants), variants).map_err(|e| e.to_string())
+    };
+    assert!(pack(1).is_ok());
+    assert!(pack(2).unwrap_err().contains(&format!("at most {PACKAGE_BYTES} are allowed")));
 }
 
 /// The service that ships with MSM, once it is there.

@@ -47,6 +47,21 @@ fn a_new_head_for_the_same_index_keeps_it_fresh() {
     assert_eq!(device.floor().time, NOW);
 }
 
+#[test]
+fn the_latest_time_known_is_that_of_the_later_document() {
+    let forge = Forge::new();
+    let mut device = TrustedMarket::pin(forge.market);
+    device.update_root(&forge.root_bytes(), NOW).unwrap();
+    let mut index = forge.index(1, None);
+    index.issued = NOW;
+    let index = sign(&index, &[2]);
+    let head = forge.head(1, &index);
+    device.update_head(&sign(&head, &[3]), NOW).unwrap();
+    assert_eq!(device.floor().time, head.issued);
+    device.update_index(&index, NOW).unwrap();
+    assert_eq!(device.floor().time, NOW);
+}
+
 /// The paper's promise: away from everybody, a device keeps what it has, knows that it is old, and takes nothing new.
 #[test]
 fn a_device_without_contact_goes_stale_and_keeps_working() {

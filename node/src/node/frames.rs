@@ -3,6 +3,14 @@
 //! One task writes a stream: control frames go first, and bulk is cut into chunks, so that a heartbeat or a cancel
 //! waits for one chunk at most. One task reads it: a frame is never half taken when something else happens first.
 
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
 use bytes::Bytes;
 use libp2p::Stream;
 use msm_protocol::{
@@ -13,7 +21,7 @@ use msm_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf, ReadHalf, WriteHalf},
     sync::mpsc,
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
@@ -24,6 +32,9 @@ const CONTROL_QUEUE: usize = 32;
 const BULK_QUEUE: usize = 4;
 /// Frames read ahead of the one being handled.
 const READ_QUEUE: usize = 4;
+/// A frame that takes longer to write has nobody who reads it: its stream must not be held for ever. A whole chunk
+/// passes in this time at 35 kbit/s.
+const WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// Why a stream ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +42,7 @@ const READ_QUEUE: usize = 4;
 pub enum FrameError {
     /// The connection broke.
     #[error("stream broke: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// A frame longer than any frame may be.
     #[error("frame of {0} bytes is over {FRAME_BYTES}")]
     TooLong(usize),
@@ -44,15 +55,55 @@ pub enum FrameError {
 pub fn open<In: DeserializeOwned + Send + 'static>(
     stream: Stream,
 ) -> (mpsc::Receiver<Result<In, FrameError>>, FrameWriter) {
-    let (read, write) = tokio::io::split(stream.compat());
+    let (read, write) = tokio::io::split(Fused { inner: Some(stream.compat()) });
     let (frames, receiver) = mpsc::channel(READ_QUEUE);
     tokio::spawn(read_frames(BufReader::new(read), frames));
     (receiver, spawn_writer(write))
 }
 
+/// A stream that is not touched again after an error. libp2p's lazily negotiated streams panic when one end is used
+/// after the other has seen the connection fail.
+struct Fused {
+    inner: Option<Compat<Stream>>,
+}
+
+impl Fused {
+    fn poll<T>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut Compat<Stream>>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let polled = poll(Pin::new(inner));
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.inner = None;
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Fused {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll(|inner| inner.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Fused {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(|inner| inner.poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|inner| inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|inner| inner.poll_shutdown(cx))
+    }
+}
+
 /// Reads frames until the stream ends; an error is the last thing sent.
 async fn read_frames<In: DeserializeOwned>(
-    mut io: BufReader<ReadHalf<Compat<Stream>>>,
+    mut io: BufReader<ReadHalf<Fused>>,
     frames: mpsc::Sender<Result<In, FrameError>>,
 ) {
     loop {
@@ -72,7 +123,7 @@ async fn read_frames<In: DeserializeOwned>(
 async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, FrameError> {
     let length = match io.read_u32_le().await {
         Ok(length) => length as usize,
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     if length > FRAME_BYTES {
@@ -81,7 +132,7 @@ async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>
     let mut bytes = Vec::with_capacity(length);
     io.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {
-        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     Ok(Some(bytes))
 }
@@ -93,10 +144,17 @@ struct Bulk {
     bytes: Bytes,
 }
 
+/// A frame that goes before bulk.
+struct Control {
+    frame: Vec<u8>,
+    /// Bulk of this attempt that has not been written is not written any more.
+    cancels: Option<AttemptRef>,
+}
+
 /// The way to a stream's writer. The stream is closed when the last clone is gone.
 #[derive(Clone)]
 pub struct FrameWriter {
-    control: mpsc::Sender<Vec<u8>>,
+    control: mpsc::Sender<Control>,
     bulk: mpsc::Sender<Bulk>,
 }
 
@@ -108,8 +166,18 @@ pub struct WriterGone;
 impl FrameWriter {
     /// Sends one frame.
     pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), WriterGone> {
+        self.control(message, None).await
+    }
+
+    /// Sends one frame that takes an attempt back, and drops what is left of that attempt's bulk: an input that was
+    /// announced after its cancel would be worked on for nobody.
+    pub async fn cancel<T: Serialize>(&self, message: &T, attempt: AttemptRef) -> Result<(), WriterGone> {
+        self.control(message, Some(attempt)).await
+    }
+
+    async fn control<T: Serialize>(&self, message: &T, cancels: Option<AttemptRef>) -> Result<(), WriterGone> {
         let frame = cbor::to_vec(message).map_err(|_| WriterGone)?;
-        self.control.send(frame).await.map_err(|_| WriterGone)
+        self.control.send(Control { frame, cancels }).await.map_err(|_| WriterGone)
     }
 
     /// Sends one frame after all bulk that was sent before it: a cancel must not overtake the task that it cancels.
@@ -136,57 +204,85 @@ enum ChunkFrame<'a> {
     Chunk(Chunk<'a>),
 }
 
-fn spawn_writer(io: WriteHalf<Compat<Stream>>) -> FrameWriter {
-    let (control, mut controls) = mpsc::channel::<Vec<u8>>(CONTROL_QUEUE);
-    let (bulk, mut bulks) = mpsc::channel::<Bulk>(BULK_QUEUE);
+fn spawn_writer(io: WriteHalf<Fused>) -> FrameWriter {
+    let (control, controls) = mpsc::channel(CONTROL_QUEUE);
+    let (bulk, bulks) = mpsc::channel(BULK_QUEUE);
     tokio::spawn(async move {
         let mut io = BufWriter::with_capacity(FRAME_BYTES, io);
         // A broken stream shows itself to the reader too; here it only ends the task.
-        let _ = write_all(&mut io, &mut controls, &mut bulks).await;
-        let _ = io.shutdown().await;
+        let _ = write_all(&mut io, controls, bulks, WRITE_TIME).await;
+        let _ = tokio::time::timeout(WRITE_TIME, io.shutdown()).await;
     });
     FrameWriter { control, bulk }
 }
 
+/// Writes until the last [`FrameWriter`] is gone. `limit` is how long one frame may take.
 async fn write_all(
     io: &mut (impl AsyncWrite + Unpin),
-    controls: &mut mpsc::Receiver<Vec<u8>>,
-    bulks: &mut mpsc::Receiver<Bulk>,
-) -> std::io::Result<()> {
+    mut controls: mpsc::Receiver<Control>,
+    mut bulks: mpsc::Receiver<Bulk>,
+    limit: Duration,
+) -> io::Result<()> {
+    // Taken from the queue while a cancel was looked for in it: at most what one worker holds.
+    let mut waiting: VecDeque<Bulk> = VecDeque::new();
     let mut current: Option<(Bulk, usize)> = None;
+    let mut woken_by: Option<Control> = None;
     loop {
-        if let Ok(frame) = controls.try_recv() {
-            write_frame(io, &frame).await?;
+        if let Some(control) = woken_by.take().or_else(|| controls.try_recv().ok()) {
+            if let Some(attempt) = control.cancels {
+                while let Ok(bulk) = bulks.try_recv() {
+                    waiting.push_back(bulk);
+                }
+                waiting.retain(|bulk| bulk.attempt != attempt);
+                current = current.filter(|(bulk, _)| bulk.attempt != attempt);
+            }
+            within(limit, write_frame(io, &control.frame)).await?;
             continue;
         }
         let Some((bulk, offset)) = &mut current else {
-            io.flush().await?;
-            tokio::select! {
-                biased;
-                frame = controls.recv() => match frame {
-                    Some(frame) => write_frame(io, &frame).await?,
-                    None => return Ok(()),
-                },
-                Some(bulk) = bulks.recv() => {
-                    write_frame(io, &bulk.announce).await?;
-                    current = (!bulk.bytes.is_empty()).then_some((bulk, 0));
+            let next = match waiting.pop_front() {
+                Some(bulk) => Some(bulk),
+                None => bulks.try_recv().ok(),
+            };
+            let next = match next {
+                Some(bulk) => bulk,
+                None => {
+                    within(limit, io.flush()).await?;
+                    tokio::select! {
+                        biased;
+                        control = controls.recv() => match control {
+                            Some(control) => {
+                                woken_by = Some(control);
+                                continue;
+                            }
+                            None => return Ok(()),
+                        },
+                        Some(bulk) = bulks.recv() => bulk,
+                    }
                 }
-            }
+            };
+            within(limit, write_frame(io, &next.announce)).await?;
+            current = (!next.bytes.is_empty()).then_some((next, 0));
             continue;
         };
         let end = (*offset + CHUNK_BYTES).min(bulk.bytes.len());
         let AttemptRef { task, attempt } = bulk.attempt;
         let bytes = serde_bytes::Bytes::new(&bulk.bytes[*offset..end]);
         let chunk = ChunkFrame::Chunk(Chunk { task, bytes, offset: *offset as u64, attempt });
-        write_frame(io, &cbor::to_vec(&chunk).map_err(std::io::Error::other)?).await?;
+        let frame = cbor::to_vec(&chunk).map_err(io::Error::other)?;
         *offset = end;
         if end == bulk.bytes.len() {
             current = None;
         }
+        within(limit, write_frame(io, &frame)).await?;
     }
 }
 
-async fn write_frame(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> std::io::Result<()> {
+async fn within(limit: Duration, write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::time::timeout(limit, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn write_frame(io: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
     io.write_u32_le(frame.len() as u32).await?;
     io.write_all(frame).await
 }
@@ -259,6 +355,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use msm_protocol::job::{TaskHeader, ToWorker};
     use serde_bytes::ByteBuf;
 
     fn chunk(offset: u64, bytes: &[u8]) -> ChunkBuf {
@@ -286,6 +383,67 @@ mod tests {
         assert!(matches!(read_frame(&mut &bytes[..]).await, Err(FrameError::TooLong(_))));
         assert!(matches!(read_frame(&mut &[5, 0, 0, 0, 1][..]).await, Err(FrameError::Io(_))));
         assert!(matches!(read_frame(&mut &[][..]).await, Ok(None)));
+    }
+
+    fn bulk(task: u32, bytes: &'static [u8]) -> Bulk {
+        let attempt = AttemptRef { task, attempt: 0 };
+        Bulk { announce: cbor::to_vec(&ToWorker::Task(header(task))).unwrap(), attempt, bytes: bytes.into() }
+    }
+
+    fn header(task: u32) -> TaskHeader {
+        TaskHeader { hash: ContentHash::of(b""), size: 1, task, count: 9, attempt: 0 }
+    }
+
+    fn cancel(task: u32) -> Control {
+        let attempt = AttemptRef { task, attempt: 0 };
+        Control { frame: cbor::to_vec(&ToWorker::Cancel(attempt)).unwrap(), cancels: Some(attempt) }
+    }
+
+    /// What is written when all of this waits already.
+    async fn written(controls: Vec<Control>, bulks: Vec<Bulk>) -> Vec<ToWorker> {
+        let (control, control_queue) = mpsc::channel(8);
+        let (bulk, bulk_queue) = mpsc::channel(8);
+        for item in controls {
+            control.send(item).await.unwrap();
+        }
+        for item in bulks {
+            bulk.send(item).await.unwrap();
+        }
+        drop((control, bulk));
+        let mut out = Vec::new();
+        write_all(&mut out, control_queue, bulk_queue, WRITE_TIME).await.unwrap();
+        let (mut rest, mut frames) = (&out[..], Vec::new());
+        while let Some(frame) = read_frame(&mut rest).await.unwrap() {
+            frames.push(cbor::from_slice(&frame, FRAME_BYTES).unwrap());
+        }
+        frames
+    }
+
+    /// An attempt that is taken back before its input was announced is never announced: its worker would run it.
+    #[tokio::test]
+    async fn a_cancelled_input_is_not_sent() {
+        let frames = written(vec![cancel(1)], vec![bulk(0, b"a"), bulk(1, b"b"), bulk(2, b"c")]).await;
+        let tasks: Vec<String> = frames
+            .iter()
+            .map(|frame| match frame {
+                ToWorker::Task(task) => format!("task {}", task.task),
+                ToWorker::Chunk(chunk) => format!("chunk {}", chunk.task),
+                ToWorker::Cancel(attempt) => format!("cancel {}", attempt.task),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(tasks, ["cancel 1", "task 0", "chunk 0", "task 2", "chunk 2"]);
+    }
+
+    /// Somebody who takes frames no more does not hold their writer for ever.
+    #[tokio::test]
+    async fn b45_a_reader_that_reads_nothing_is_given_up() {
+        let (mut here, _there) = tokio::io::duplex(4);
+        let (_control, controls) = mpsc::channel(1);
+        let (queue, bulks) = mpsc::channel(1);
+        queue.send(bulk(0, b"a")).await.unwrap();
+        let ended = write_all(&mut here, controls, bulks, Duration::from_millis(20)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     /// The borrowed chunk that is written is the owned chunk that is read.

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    context::Context,
+    context::{Ask, Context},
     frames::{self, Assembly, FrameError, FrameWriter},
     packages::{self, Installed},
 };
@@ -41,8 +41,9 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, _permit: Own
     let (mut frames, writer) = frames::open::<ToWorker>(stream);
     let offer = match tokio::time::timeout(OFFER_TIME, frames.recv()).await {
         Ok(Some(Ok(ToWorker::Offer(offer)))) => offer,
-        Ok(Some(Ok(_))) => return refuse(&writer, Refusal::new(RefusalCode::BadMessage, "no offer came first")).await,
-        Ok(Some(Err(error))) => return refuse(&writer, Refusal::new(RefusalCode::BadMessage, error.to_string())).await,
+        Ok(Some(Ok(_))) => return end(&ctx, peer, &writer, bad("no offer came first".into())).await,
+        Ok(Some(Err(FrameError::Io(_)))) => return,
+        Ok(Some(Err(error))) => return end(&ctx, peer, &writer, bad(error.to_string())).await,
         Ok(None) | Err(_) => return,
     };
     let job = offer.job;
@@ -56,19 +57,27 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, _permit: Own
         }
         Err(refusal) => {
             tracing::info!(peer = peer.short(), job = job.short(), %refusal, "offer refused");
-            refuse(&writer, refusal).await;
+            end(&ctx, peer, &writer, refusal).await;
         }
     }
 }
 
-async fn refuse(writer: &FrameWriter, refusal: Refusal) {
+fn bad(reason: String) -> Refusal {
+    Refusal::new(RefusalCode::BadMessage, reason)
+}
+
+/// The last word on a stream. What no honest requester sends costs a strike (B13, B14).
+async fn end(ctx: &Context, peer: PeerId, writer: &FrameWriter, refusal: Refusal) {
+    if refusal.code == RefusalCode::BadMessage {
+        ctx.tell(Ask::Strike(peer, refusal.reason.clone())).await;
+    }
     let _ = writer.send(&ToRequester::Refuse(refusal)).await;
 }
 
 /// Decides about an offer, in the order: lent at all, market, release, device, package, parameters.
 async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, Refusal> {
     if offer.v != 1 {
-        return Err(Refusal::new(RefusalCode::BadMessage, format!("offer version {} is not 1", offer.v)));
+        return Err(bad(format!("offer version {} is not 1", offer.v)));
     }
     if !ctx.markets.trusts(&offer.market) {
         let reason = format!("this device does not trust {}", offer.market);
@@ -84,9 +93,12 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
             }
             release
         }
-        // The requester may know a newer index; only its signatures make us believe it.
+        // The requester may know a newer index; only its signatures make us believe it. One who does not even say so
+        // is answered at once (B01).
         None => {
-            if let Err(error) = ctx.markets.sync_from(ctx, offer.market, peer).await {
+            if offer.version > ctx.markets.version(&offer.market)
+                && let Err(error) = ctx.markets.sync_from(ctx, offer.market, peer).await
+            {
                 tracing::debug!(peer = peer.short(), %error, "index not updated");
             }
             ctx.markets.release(&offer.market, &offer.manifest).ok_or_else(|| {
@@ -150,7 +162,8 @@ impl Job {
             let ended = tokio::select! {
                 frame = frames.recv() => match frame {
                     None | Some(Ok(ToWorker::Done)) => Err(None),
-                    Some(Err(error)) => Err(Some(Refusal::new(RefusalCode::BadMessage, error.to_string()))),
+                    Some(Err(FrameError::Io(_))) => Err(None),
+                    Some(Err(error)) => Err(Some(bad(error.to_string()))),
                     Some(Ok(frame)) => {
                         idle_until = Instant::now() + IDLE_TIME;
                         self.frame(frame, &mut arriving, &mut running, &mut tasks).map_err(Some)
@@ -176,7 +189,7 @@ impl Job {
             if let Err(refusal) = ended {
                 if let Some(refusal) = refusal {
                     tracing::info!(peer = self.peer.short(), job = self.offer.job.short(), %refusal, "leaving the job");
-                    refuse(&writer, refusal).await;
+                    end(&self.ctx, self.peer, &writer, refusal).await;
                 }
                 return;
             }
@@ -191,7 +204,6 @@ impl Job {
         running: &mut HashMap<AttemptRef, AbortHandle>,
         tasks: &mut JoinSet<Finished>,
     ) -> Result<(), Refusal> {
-        let bad = |reason: String| Refusal::new(RefusalCode::BadMessage, reason);
         match frame {
             ToWorker::Task(header) => {
                 self.ctx.lending()?;

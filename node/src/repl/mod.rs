@@ -54,10 +54,15 @@ impl<D: Door> Session<D> {
         Self { door, home }
     }
 
-    /// Carries out one line. `--json`, `--quiet` and the like hold for this line only.
+    /// Carries out one line and shows what came of it, errors too. `--json` and `--quiet` hold for this line only.
     pub async fn line(&mut self, line: &str, screen: &mut Screen) -> Result<Flow, Stop> {
         let style = screen.style;
         let ended = self.carry_out(line, screen).await;
+        let ended = match ended {
+            // Shown while the line's own style holds.
+            Err(Stop::Failed(error)) => Err(Stop::Exit(screen.stop(Stop::Failed(error)))),
+            ended => ended,
+        };
         screen.style = style;
         ended
     }

@@ -62,8 +62,7 @@ pub async fn run<D: Door>(
         match session.line(&line, screen).await {
             Ok(Flow::Next) => {}
             Ok(Flow::Quit) => break,
-            Err(Stop::Failed(error)) if keep_going => {
-                let code = screen.stop(Stop::Failed(error));
+            Err(Stop::Exit(code)) if keep_going => {
                 first_error.get_or_insert(code);
             }
             Err(stop) => return Err(stop),

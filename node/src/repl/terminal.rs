@@ -84,9 +84,9 @@ pub async fn run<D: Door + Clone + 'static>(
         };
         busy.store(false, Ordering::Relaxed);
         match ended {
-            Ok(Flow::Next) => {}
+            // A line that failed has said so.
+            Ok(Flow::Next) | Err(Stop::Exit(_)) => {}
             Ok(Flow::Quit) => return Ok(()),
-            Err(Stop::Failed(error)) => screen.error(&error),
             Err(stop) => return Err(stop),
         }
     }

@@ -68,7 +68,7 @@ async fn a_script_runs_line_by_line_without_echo_or_colour() {
 async fn the_first_error_ends_it_with_its_code() {
     let mut rig = Rig::new(Style::default());
     let stop = rig.run("peers\njobs show 77\nstatus\n", false).await.unwrap_err();
-    assert_eq!(rig.screen.stop(stop), 9);
+    assert!(matches!(stop, Stop::Exit(9)), "{stop:?}");
     assert_eq!(rig.err.text(), "error[not-found]: no job begins with \"77\"\n  try: msm jobs\n");
     assert_eq!(rig.door.asked().len(), 2);
 }
@@ -88,6 +88,8 @@ async fn flags_hold_for_their_line() {
     assert!(rig.run("peers --json\npeers\n", false).await.is_ok());
     let out = rig.out.text();
     let (first, rest) = out.split_once('\n').unwrap();
+    let stop = rig.run("jobs show 77 --json\n", false).await.unwrap_err();
+    assert!(matches!(stop, Stop::Exit(9)) && rig.err.text().starts_with(r#"{"schema":"msm.error/1""#), "{stop:?}");
     assert!(first.starts_with(r#"{"schema":"msm.peers/1""#) && rest.starts_with("PEER"), "{out}");
 }
 
@@ -110,9 +112,10 @@ async fn mistakes_and_what_belongs_elsewhere() {
     ];
     for (line, code, hint) in cases {
         let mut rig = Rig::new(Style::default());
-        let Err(Stop::Failed(error)) = rig.session.line(line, &mut rig.screen).await else { panic!("{line}") };
-        assert_eq!(error.code, code, "{line}: {error}");
-        assert_eq!(error.r#try.first().map_or("", String::as_str), hint, "{line}");
+        let Err(Stop::Exit(exit)) = rig.session.line(line, &mut rig.screen).await else { panic!("{line}") };
+        assert_eq!(exit, code.exit(), "{line}: {}", rig.err.text());
+        let shown = rig.err.text();
+        assert_eq!(shown.split_once("try: ").map_or("", |(_, hint)| hint.trim_end()), hint, "{line}");
         assert!(rig.door.asked().is_empty(), "{line}: nothing was asked");
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -18,24 +18,30 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    /// The folder, which is made when missing.
+    /// The folder, which is made when missing. When the disk does not let it be made or read (full, failing), there are
+    /// no blobs for now.
+    ///
+    /// # Errors
+    /// It is a link, a file, or somebody else's.
     pub(super) fn open(dir: PathBuf) -> Result<Self, FileError> {
-        files::private_folder(&dir)?;
+        match files::private_folder(&dir) {
+            Err(error @ FileError::Io { .. }) => tracing::warn!(%error, "blobs are kept in memory only"),
+            other => other?,
+        }
         Ok(Self { dir })
     }
 
     /// Every blob and its bytes. Removes what a killed process had half written.
-    pub(super) fn list(&self) -> Result<Vec<(ContentHash, u64)>, FileError> {
-        let failed = |source| FileError::Io { what: "read", path: self.dir.clone(), source };
+    pub(super) fn list(&self) -> Vec<(ContentHash, u64)> {
+        let entries = fs::read_dir(&self.dir).inspect_err(|error| tracing::warn!(%error, "blobs cannot be listed"));
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in entries.into_iter().flatten().flatten() {
             match entry.file_name().to_str().and_then(|name| name.parse::<ContentHash>().ok()) {
                 Some(hash) => found.extend(entry.metadata().map(|meta| (hash, meta.len()))),
                 None => drop(fs::remove_file(entry.path())),
             }
         }
-        Ok(found)
+        found
     }
 
     /// What the blob's file holds now, and one byte more than `size` when it has grown.
@@ -51,15 +57,17 @@ impl Blobs {
     pub(super) fn write(&self, hash: &ContentHash, bytes: &[u8]) -> io::Result<()> {
         // One writer: a store belongs to one thread of the process that holds the home.
         let beside = self.path(hash).with_extension("part");
-        let options = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let opened = match options.open(&beside) {
+            // The folder could not be made before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().mode(0o700).create(&self.dir).and_then(|()| options.open(&beside))
+            }
+            other => other,
         };
-        let written = options()
-            .open(&beside)
-            .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| fs::rename(&beside, self.path(hash)));
+        let written =
+            opened.and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&beside, self.path(hash)));
         if written.is_err() {
             let _ = fs::remove_file(&beside);
         }

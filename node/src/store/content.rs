@@ -16,7 +16,7 @@ use super::{
     recent::Recent,
     table::Table,
 };
-use crate::home::files;
+use crate::home::{FileError, files};
 
 /// An index that could not be opened (full disk) is tried again this often (B52: recovers within 2 s).
 const INDEX_RETRY: Duration = Duration::from_secs(1);
@@ -58,18 +58,22 @@ impl ContentStore {
     /// nothing new is stored.
     ///
     /// # Errors
-    /// The folder is a link, foreign, or cannot be made (B56).
+    /// The folder is a link, a file, or somebody else's (B56).
     pub fn open(dir: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
         let mut store = Self::without_index(dir, limits)?;
         let opened = Index::open(dir);
         store.index = opened.index;
         store.quarantined = opened.quarantined;
-        store.take_in(opened.records)?;
+        store.take_in(opened.records);
         Ok(store)
     }
 
     fn without_index(dir: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
-        files::private_folder(dir)?;
+        match files::private_folder(dir) {
+            // A disk that refuses is no reason not to start: the store is a cache.
+            Err(FileError::Io { .. }) => {}
+            other => other?,
+        }
         Ok(Self {
             dir: dir.to_owned(),
             limits,
@@ -85,11 +89,11 @@ impl ContentStore {
     }
 
     /// Makes table and index agree with the files: they are the truth.
-    fn take_in(&mut self, records: Vec<(ContentHash, Record)>) -> Result<(), StoreError> {
+    fn take_in(&mut self, records: Vec<(ContentHash, Record)>) {
         let mut known: HashMap<ContentHash, Record> = records.into_iter().collect();
         let mut found: Vec<_> = self
             .blobs
-            .list()?
+            .list()
             .into_iter()
             .map(|(hash, size)| {
                 let before = known.remove(&hash);
@@ -112,7 +116,6 @@ impl ContentStore {
                 break;
             }
         }
-        Ok(())
     }
 
     /// The blob, if it is there and whole. One that is not is deleted and counted (B53).
@@ -461,7 +464,7 @@ mod tests {
     /// An index is slow to open, and not what these tests are about.
     fn open_without_index(dir: &Path) -> ContentStore {
         let mut store = ContentStore::without_index(dir, SMALL).unwrap();
-        store.take_in(Vec::new()).unwrap();
+        store.take_in(Vec::new());
         // Far from the next try.
         store.index_tried = Instant::now() + Duration::from_secs(3_600);
         store
@@ -536,6 +539,59 @@ mod tests {
     }
 
     #[test]
+    fn b52_a_disk_that_takes_not_even_a_folder_leaves_a_store_in_memory() {
+        // No folder can be made in here, by root neither.
+        let limits = StoreLimits { recent_bytes: 1_000, ..SMALL };
+        let mut store = ContentStore::open(Path::new("/proc/self/store"), limits).unwrap();
+        assert!(store.put(blob(1, 100), None).is_err());
+        assert_eq!(store.get(&ContentHash::of(&blob(1, 100))), Some(blob(1, 100)));
+        assert_eq!(store.health(), StoreHealth::default());
+        // Folders that come later are made at the next blob.
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        fs::remove_dir_all(dir.path().join("blobs")).unwrap();
+        let hash = store.put(blob(1, 100), None).unwrap();
+        assert_eq!(store.get(&hash), Some(blob(1, 100)));
+    }
+
+    #[test]
+    fn an_index_that_fails_is_opened_again_and_told_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let hashes: Vec<_> = (0..3).map(|n| store.put(blob(n, 100), None).unwrap()).collect();
+        store.note(|_| Err(IndexError::Panicked));
+        assert!(!store.health().index);
+        // Without it: a blob comes, one goes, one is pinned.
+        let late = store.put(blob(9, 100), None).unwrap();
+        store.delete(&hashes[0]);
+        assert!(store.pin(&hashes[1]));
+        store.index_tried -= INDEX_RETRY;
+        assert!(store.get(&late).is_some() && store.health().index);
+        drop(store);
+        let records: HashMap<_, _> = Index::open(dir.path()).records.into_iter().collect();
+        let mut known: Vec<_> = records.keys().copied().collect();
+        known.sort_unstable();
+        let mut expected = vec![hashes[1], hashes[2], late];
+        expected.sort_unstable();
+        assert_eq!(known, expected);
+        assert!(records[&hashes[1]].pinned);
+    }
+
+    #[test]
+    fn a_blob_whose_file_vanished_can_be_put_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let hash = store.put(blob(1, 100), Some(MARKET)).unwrap();
+        store.pin(&hash);
+        for spoil in [|path: &Path| fs::remove_file(path), |path: &Path| fs::write(path, b"short")] {
+            spoil(&store.blobs.path(&hash)).unwrap();
+            store.put(blob(1, 100), Some(MARKET)).unwrap();
+            assert_eq!((store.get(&hash), store.total_bytes()), (Some(blob(1, 100)), 100));
+            assert!(store.table.get(&hash).unwrap().pinned);
+        }
+    }
+
+    #[test]
     fn what_a_killed_process_left_is_cleaned() {
         let dir = tempfile::tempdir().unwrap();
         let hash = open(dir.path()).put(blob(1, 100), None).unwrap();
@@ -584,6 +640,9 @@ mod tests {
         // A restart while it is full.
         let mut store = ContentStore::open(&dir, limits).unwrap();
         whole(&mut store, "after a restart");
+        let health = store.health();
+        assert!(!health.index, "sled opened on a full disk: is this test still about anything?");
+        assert_eq!(health.quarantined, None, "a full disk is no damage");
         assert!(matches!(store.put(blob(999, 300_000), None), Err(StoreError::DiskFull { .. })));
         assert!(store.health().disk_full);
         // Space comes back: at once for blobs, at the next try for the index.
@@ -599,6 +658,5 @@ mod tests {
         drop(store);
         let store = ContentStore::open(&dir, limits).unwrap();
         assert!(store.table.get(&hashes[2]).unwrap().pinned);
-        assert!(store.health().quarantined.is_none(), "a full disk is no damage");
     }
 }

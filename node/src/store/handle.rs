@@ -51,7 +51,6 @@ impl StoreHandle {
             while let Some(ask) = queue.blocking_recv() {
                 answer(&mut store, ask);
             }
-            store.flush();
         };
         std::thread::Builder::new().name("msm-store".into()).spawn(run).map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)??;

@@ -359,6 +359,11 @@ impl Markets {
                 changed = true;
             }
         }
+        if trusted.index().is_none() {
+            // New keys for index or head begin a new line: what the old ones signed neither binds nor stays.
+            (saved.head, saved.index) = (None, None);
+            releases = Some(Vec::new());
+        }
         if let Some(head) = head {
             match trusted.update_head(&head, now())? {
                 HeadOutcome::Known => {}
@@ -367,12 +372,11 @@ impl Markets {
                     changed = true;
                 }
                 HeadOutcome::Fetch { hash, size, .. } => {
-                    // New keys for index or head begin a new line: what the old ones signed does not bind.
-                    let had_floor = trusted.floor().index.is_some();
+                    let same_line = trusted.index().is_some();
                     let index = source.get(ctx, hash, size, true).await?;
                     trusted.update_index(&index, now())?;
                     let all = read_releases(ctx, &trusted, source).await?;
-                    if had_floor {
+                    if same_line {
                         msm_market_index::trust::check_successor(&view.releases, &all)?;
                     }
                     saved.head = Some(head);

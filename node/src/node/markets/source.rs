@@ -1,6 +1,6 @@
 //! Where a market's files come from: peers, a folder, or a web server. None of them is believed.
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use msm_market_index::PublishedFolder;
@@ -88,10 +88,9 @@ impl Source {
         match self {
             Self::Peers(_) => Ok(None),
             Self::Folder(folder) => {
-                let path = folder.path().join(path);
-                tokio::task::spawn_blocking(move || read_file(&path, limit))
-                    .await
-                    .unwrap_or_else(|e| Err(SourceError::Folder(e.to_string())))
+                let (folder, path, limit) = (folder.clone(), path.to_owned(), usize::try_from(limit).unwrap_or(usize::MAX));
+                let read = move || folder.file(&path, limit).map_err(|e| SourceError::Folder(e.to_string()));
+                tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(SourceError::Folder(e.to_string())))
             }
             Self::Http(base) => {
                 let url = format!("{base}/{path}");
@@ -101,21 +100,6 @@ impl Source {
             }
         }
     }
-}
-
-fn read_file(path: &std::path::Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-    let failed = |e: std::io::Error| SourceError::Folder(format!("{}: {e}", path.display()));
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(SourceError::Folder(format!("{} is over {limit} bytes", path.display())));
-    }
-    Ok(Some(bytes))
 }
 
 fn download(url: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {

@@ -35,16 +35,14 @@ const COPIES: [&str; 2] = ["a", "b"];
 #[non_exhaustive]
 pub enum FloorError {
     /// Copies are there, and none is whole: what was trusted is not known any more, so nothing is.
-    #[error("floor-unreadable: {market}: a: {a}, b: {b}; what was trusted of it is not known any more")]
+    #[error("floor-unreadable: {market}: {why}; what was trusted of it is not known any more")]
     Unreadable {
         /// The market.
         market: MarketId,
-        /// The two copies. Without them the market is trusted anew, from its fingerprint on.
-        copies: [PathBuf; 2],
-        /// What is wrong with the first copy.
-        a: String,
-        /// What is wrong with the second copy.
-        b: String,
+        /// The two files. Without them the market is trusted anew, from its fingerprint on.
+        copies: Vec<PathBuf>,
+        /// What is wrong with each.
+        why: String,
     },
     /// More than [`FLOOR_BYTES`].
     #[error("a floor of {0} bytes; at most {FLOOR_BYTES} are kept")]
@@ -57,8 +55,9 @@ pub enum FloorError {
 impl From<FloorError> for CommandError {
     fn from(error: FloorError) -> Self {
         match error {
-            FloorError::Unreadable { copies: [ref a, ref b], .. } => {
-                let line = format!("rm {} {}", files::quoted(a), files::quoted(b));
+            FloorError::Unreadable { ref copies, .. } => {
+                let copies: Vec<String> = copies.iter().map(|path| files::quoted(path)).collect();
+                let line = format!("rm {}", copies.join(" "));
                 Self::new(ErrorCode::Verification, error.to_string()).or_try(line)
             }
             FloorError::File(ref file) => {
@@ -170,8 +169,8 @@ impl Floors {
             }
             (_, Copy::Whole { sequence, payload }) => Ok(Some((sequence, payload))),
             (a, b) => {
-                let copies = COPIES.map(|copy| self.path(market, copy));
-                Err(FloorError::Unreadable { market, copies, a: why(&a), b: why(&b) })
+                let copies = COPIES.map(|copy| self.path(market, copy)).to_vec();
+                Err(FloorError::Unreadable { market, copies, why: format!("a: {}, b: {}", why(&a), why(&b)) })
             }
         }
     }

@@ -1,6 +1,5 @@
-//! Every line that follows `try:`, so that a test can run each through the parser.
-//!
-//! Texts shown as hints are made here and nowhere else; a test below reads the sources for others.
+//! Lines that follow `try:`, with words quoted as a shell wants them. A test runs each through the parser, and those
+//! that other sources write by hand too.
 
 use super::words::quote;
 
@@ -26,16 +25,8 @@ hints! {
     status() = "msm status", [];
     /// What is wrong with this machine.
     doctor() = "msm doctor", [];
-    /// Who is near.
-    peers() = "msm peers", [];
-    /// Jobs of the running node.
-    jobs() = "msm jobs", [];
-    /// One job.
-    job(id) = "msm jobs show {id}", ["7f3a"];
     /// Everything there is.
     search_all() = "msm search", [];
-    /// Services with a word.
-    search(word) = "msm search {word}", ["blur"];
     /// What a service takes.
     show(service) = "msm show {service}", ["home/image-blur@1.2"];
     /// Trust a market; `target` is a share line.
@@ -44,34 +35,20 @@ hints! {
     market_add_any() = "msm market add msm:market:FINGERPRINT", [];
     /// Trusted markets.
     market_list() = "msm market list", [];
-    /// Ask for newer indexes.
-    market_refresh() = "msm market refresh", [];
     /// The line to give to friends.
     market_share() = "msm market share", [];
     /// Make a market.
     market_init(folder) = "msm market init {folder} --name 'My Market'", ["./market"];
-    /// Publish into one of several markets.
-    market_publish(service, folder) = "msm market publish {service} --market {folder}", ["image-blur.sep", "my market"];
     /// Look at a package or service folder.
     service_check(folder) = "msm service check {folder}", ["services/image-blur"];
     /// Keys of this home.
     key_list() = "msm key list", [];
     /// Make a key.
     key_new(name) = "msm key new {name}", ["home"];
-    /// Help of a command; `path` is its words.
+    /// The first help page.
     help() = "msm help", [];
-    /// Help on exit codes.
-    help_exit_codes() = "msm help exit-codes", [];
     /// Say where the output goes.
     invoke_to_file(service) = "msm invoke {service} -o out.bin", ["image-blur"];
-    /// Run a service whose name was meant.
-    invoke(service) = "msm invoke {service}", ["image-blur"];
-    /// Run it on this device alone.
-    invoke_local(service) = "msm invoke {service} --local", ["image-blur"];
-    /// See who would be used and why not.
-    invoke_plan(service) = "msm invoke {service} --plan", ["image-blur"];
-    /// Use another home folder.
-    node_with_home(folder) = "msm node --home {folder}", ["/tmp/other home"];
     /// Watch a demonstration.
     demo() = "msm demo", [];
 }

@@ -8,7 +8,7 @@ use std::{
 
 use msm_protocol::{PeerId, Refusal, RefusalCode, SecretKey, device::DeviceInfo, limits::DEVICE_LIST};
 use msm_sandbox::Sandbox;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::{
     command::{Event, JobReport},
@@ -47,6 +47,8 @@ pub enum Ask {
 pub struct Context {
     /// When the node started.
     pub started: Instant,
+    /// Set when the first neighbours have had their time to connect.
+    pub settled: OnceCell<()>,
     /// This node's id.
     pub local: PeerId,
     /// Signs receipts and presence.

@@ -68,7 +68,9 @@ pub async fn fetch(
         return Ok(bytes);
     }
     // A node that was started for one call asks before its neighbours are connected.
-    settle(ctx).await;
+    if hint.is_none() {
+        settle(ctx).await;
+    }
     let mut attempt = Attempt {
         ctx,
         hash,

@@ -25,7 +25,7 @@ use std::{
 
 use msm_protocol::PeerId;
 use msm_sandbox::{Sandbox, SandboxConfig};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{OnceCell, Semaphore, broadcast, mpsc, watch};
 
 pub use door::NodeDoor;
 
@@ -129,6 +129,7 @@ impl Node {
         let (asks, ask_receiver) = mpsc::channel(ASKS);
         let ctx = Arc::new(Context {
             started: Instant::now(),
+            settled: OnceCell::new(),
             local: PeerId::of(&key.public()),
             key,
             net,

@@ -26,12 +26,18 @@ pub struct Found {
     pub name: String,
 }
 
-/// Waits, right after start, until neighbours are connected.
+/// Waits, right after start, until neighbours are connected: once, however many ask.
 pub async fn settle(ctx: &Context) {
     let age = ctx.started.elapsed();
-    if age < FIRST_NEIGHBOUR && ctx.wait_anybody(FIRST_NEIGHBOUR - age).await {
-        tokio::time::sleep(OTHERS.saturating_sub(ctx.started.elapsed().saturating_sub(age))).await;
+    if age >= FIRST_NEIGHBOUR {
+        return;
     }
+    let settled = ctx.settled.get_or_init(|| async {
+        if ctx.wait_anybody(FIRST_NEIGHBOUR - age).await {
+            tokio::time::sleep(OTHERS).await;
+        }
+    });
+    settled.await;
 }
 
 /// Asks every connected peer for its DeviceInfo.

@@ -11,7 +11,7 @@ use msm_protocol::{ContentHash, PeerId};
 /// though the process may be the same.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Whose code. Calls with the same package hash and client may share a child, one after the other.
+    /// Whose code. Calls with the same package hash, work and client may share a child, one after the other.
     pub package: Arc<Package>,
     /// On whose behalf: a child never serves two clients.
     pub client: PeerId,

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{Call, Output, Phases},
+    call::{Call, Engine, Output, Phases, Work},
     config::{SandboxConfig, SandboxError, WallPolicy},
     exchange::{self, Last, Reply, Trouble},
     process::{self, Keeper, Process},
@@ -74,8 +74,8 @@ struct Loaded {
     since: Instant,
 }
 
-/// What a child is for.
-type Key = (ContentHash, PeerId);
+/// What a child is for. One manifest may be cut in several ways: a blur's halo is its radius, a parameter.
+type Key = (ContentHash, Engine, Work, PeerId);
 
 impl Sandbox {
     /// Starts the pool and its first child, and waits until that one's walls are up (a few milliseconds).
@@ -126,7 +126,7 @@ impl Sandbox {
         check(&call)?;
         call.budget.time = call.budget.time.min(TIME_MAX);
         let permit = self.shared.permit().await?;
-        let key = (call.package.hash, call.client);
+        let key = (call.package.hash, call.package.engine, call.package.work, call.client);
         let mut phases = Phases::default();
         let taken = if cold { None } else { self.shared.take(&key) };
         let (process, load) = match taken {

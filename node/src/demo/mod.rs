@@ -42,7 +42,7 @@ const SERVICE: &str = "image-blur";
 #[derive(Debug, Serialize)]
 struct Outcome {
     schema: &'static str,
-    /// Worker processes that took part, the killed one not counted.
+    /// Worker processes that took part: those with a counted result, and the killed one.
     devices: u32,
     tasks: u32,
     tasks_rerun: u32,
@@ -155,7 +155,7 @@ fn outcome(args: &Demo, report: &JobReport, local: &JobReport, equal_to_local: b
         .iter()
         .map(|device| Share { name: device.name.clone(), tasks: device.tasks, lost: device.lost.clone() })
         .collect();
-    let took_part = report.devices.iter().filter(|device| !device.local && device.tasks > 0 && device.lost.is_none());
+    let took_part = report.devices.iter().filter(|device| !device.local && (device.tasks > 0 || device.name == killed));
     Outcome {
         schema: "msm.demo/1",
         devices: took_part.count() as u32,

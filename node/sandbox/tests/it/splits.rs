@@ -1,8 +1,10 @@
 //! Every kind of work, split or not: the parts put together are the whole, byte for byte.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use msm_protocol::RefusalCode;
-use msm_sandbox::{Op, Work};
+use msm_protocol::{ContentHash, RefusalCode};
+use msm_sandbox::{Op, Package, Work};
 
 use crate::rig::{Rig, frames, in_parts, package};
 
@@ -17,6 +19,21 @@ fn png(rig_width: u32, height: u32) -> Bytes {
     let mut out = std::io::Cursor::new(Vec::new());
     pixels.write_to(&mut out, image::ImageFormat::Png).unwrap();
     out.into_inner().into()
+}
+
+/// One manifest is cut in several ways when its halo is a parameter: a warm child must not cut as the call before did.
+#[tokio::test]
+async fn one_package_is_cut_as_each_call_says() {
+    let rig = Rig::new();
+    let input = png(4, 32);
+    for halo in [3, 9, 3] {
+        let package = package("export const run = rows => rows;", Work::ImageRows { halo }, true);
+        let package = Arc::new(Package { hash: ContentHash::of(b"one manifest"), ..Arc::into_inner(package).unwrap() });
+        let op = Op::Split { want: 2, target_bytes: 1 << 30 };
+        let split = rig.run(&package, op, "{}", input.clone()).await.unwrap();
+        let rows: Vec<usize> = frames(&split.bytes).iter().map(|frame| (frame.len() - 16) / (4 * 4)).collect();
+        assert_eq!(rows, [16 + halo as usize; 2]);
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,5 @@
+//! The `msm` program as scripts and people see it: exit codes, JSON, streams, signals, a real terminal.
+
+mod program;
+mod scripts;
+mod terminal;

@@ -1,0 +1,172 @@
+//! Hosts in network namespaces, joined by a bridge in one more of them: nothing outside changes, nothing gets out.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::node::Client;
+
+/// Names of our namespaces begin with it, then follow the test's process and a counter.
+const PREFIX: &str = "msmt";
+/// The interface of each host.
+const INTERFACE: &str = "eth0";
+
+/// Fails, and says what to do, where namespaces cannot be made.
+///
+/// # Errors
+/// Not root, or a tool is missing.
+pub fn check() -> Result<()> {
+    let filter = "To run all others: cargo nextest run --workspace -E 'not test(/^netns::/)'";
+    ensure!(rustix::process::geteuid().is_root(), "network namespaces need root. {filter}");
+    for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+        let there = Command::new(tool).arg("-V").output().is_ok_and(|output| output.status.success());
+        ensure!(there, "{tool} is missing.\n  try: apt-get install {package}\n{filter}");
+    }
+    Ok(())
+}
+
+/// Hosts on one bridge. Dropping it ends what still runs there and takes it all away.
+#[derive(Debug)]
+pub struct Net {
+    /// Begins the name of each of its namespaces.
+    prefix: String,
+    hosts: Vec<String>,
+    folder: TempDir,
+}
+
+impl Net {
+    /// Makes a bridge and these hosts: `eth0` with an address of its own and a route for multicast.
+    pub fn new(hosts: &[&str]) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        check()?;
+        sweep();
+        let prefix = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut net = Self { prefix, hosts: Vec::new(), folder: tempfile::tempdir()? };
+        let bridge = net.namespace("bridge");
+        ip(&["netns", "add", &bridge])?;
+        ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &bridge, "link", "set", "br0", "up"])?;
+        for host in hosts {
+            net.add_host(host)?;
+        }
+        Ok(net)
+    }
+
+    /// One more host on the bridge.
+    pub fn add_host(&mut self, host: &str) -> Result<()> {
+        let (bridge, here, number) = (self.namespace("bridge"), self.namespace(host), self.hosts.len() + 1);
+        ensure!(number < 255, "a bridge has room for 254 hosts");
+        self.hosts.push(host.to_owned());
+        ip(&["netns", "add", &here])?;
+        ip(&["-n", &here, "link", "set", "lo", "up"])?;
+        let port = format!("port{number}");
+        ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", INTERFACE, "netns", &here])?;
+        ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
+        ip(&["-n", &here, "addr", "add", &format!("{}/16", address(number)), "dev", INTERFACE])?;
+        ip(&["-n", &here, "link", "set", INTERFACE, "up"])?;
+        // Without it multicast does not leave.
+        ip(&["-n", &here, "route", "add", "224.0.0.0/4", "dev", INTERFACE])
+    }
+
+    fn namespace(&self, host: &str) -> String {
+        format!("{}-{host}", self.prefix)
+    }
+
+    fn inside(&self, host: &str) -> Result<String> {
+        ensure!(self.hosts.iter().any(|known| known == host), "no host {host}");
+        Ok(self.namespace(host))
+    }
+
+    /// Where this network's homes and files lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file of this network's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Calls `msm` on `host`, with the home of that name.
+    pub fn client(&self, host: &str) -> Result<Client> {
+        Ok(Client::new(self.file(host))?.inside(&self.inside(host)?))
+    }
+
+    /// Pulls the cable of `host`, or plugs it in.
+    pub fn cable(&self, host: &str, plugged: bool) -> Result<()> {
+        ip(&["-n", &self.inside(host)?, "link", "set", INTERFACE, if plugged { "up" } else { "down" }])
+    }
+
+    /// Takes all IPv4 addresses of `host` away: only its IPv6 link-local one stays.
+    pub fn only_link_local(&self, host: &str) -> Result<()> {
+        ip(&["-n", &self.inside(host)?, "-4", "addr", "flush", "dev", INTERFACE])
+    }
+
+    /// From now on nothing of `from` reaches `to`; the other direction works.
+    pub fn drop_one_way(&self, from: &str, to: &str) -> Result<()> {
+        let number = self.hosts.iter().position(|host| host == to).context("no such host")? + 1;
+        let rules = format!(
+            "table inet testnet {{ chain out {{ type filter hook output priority 0; ip daddr {} drop; }}; }}",
+            address(number)
+        );
+        run("ip", &["netns", "exec", &self.inside(from)?, "nft", &rules])
+    }
+}
+
+/// Address of the nth host.
+fn address(number: usize) -> String {
+    format!("10.77.0.{number}")
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for host in self.hosts.iter().map(String::as_str).chain(["bridge"]) {
+            remove(&self.namespace(host));
+        }
+    }
+}
+
+/// Ends, by their ids, the processes that still run in a namespace of ours, and deletes it.
+fn remove(namespace: &str) {
+    if let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).output() {
+        for pid in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+    if let Err(error) = ip(&["netns", "del", namespace]) {
+        eprintln!("cannot remove: {error:#}");
+    }
+}
+
+/// Removes what killed tests could not: namespaces of ours whose process is gone.
+fn sweep() {
+    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.trim_start_matches('-').split('-').next());
+        if let Some(owner) = owner.and_then(|owner| owner.parse::<u32>().ok())
+            && !Path::new(&format!("/proc/{owner}")).exists()
+        {
+            remove(name);
+        }
+    }
+}
+
+fn ip(args: &[&str]) -> Result<()> {
+    run("ip", args)
+}
+
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("cannot start {program}"))?;
+    if !output.status.success() {
+        bail!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The testnet's scripts on a container engine: up, a job with a worker killed in the middle, down.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use image::ImageFormat;
+use msm_testnet::{binary, photo, wait};
+use serde_json::Value;
+
+/// A network of its own beside one that somebody may have up.
+const PROJECT: &str = "msm-testnet-test";
+
+/// Takes everything down, also when a check fails.
+struct Up;
+
+impl Up {
+    fn new(workers: u32) -> Self {
+        let up = Self;
+        let output = script("up", &[&workers.to_string(), "--no-build"], Path::new("."));
+        assert!(output.status.success(), "testnet/up\n{}", String::from_utf8_lossy(&output.stderr));
+        up
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = script("down", &[], Path::new("."));
+    }
+}
+
+fn script(name: &str, args: &[&str], folder: &Path) -> Output {
+    Command::new(binary::repository().join("testnet").join(name))
+        .args(args)
+        .current_dir(folder)
+        .env("TESTNET_PROJECT", PROJECT)
+        .output()
+        .unwrap()
+}
+
+fn msm(args: &[&str], folder: &Path) -> Value {
+    let output = script("msm", args, folder);
+    assert!(output.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).output().expect("docker is installed");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "docker {args:?}: {errors}\nTo run all other tests: cargo nextest run --workspace -E 'not test(/^containers::/)'"
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything of the project that the engine still has.
+fn left() -> String {
+    let label = format!("label=com.docker.compose.project={PROJECT}");
+    [
+        docker(&["ps", "-aq", "--filter", &label]),
+        docker(&["network", "ls", "-q", "--filter", &label]),
+        docker(&["volume", "ls", "-q", "--filter", &label]),
+        docker(&["images", "-q", PROJECT]),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_job_survives_the_loss_of_a_container() {
+    docker(&["info"]);
+    binary::static_msm().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    photo::write(&here.join("photo.png"), 800, 600, ImageFormat::Png).unwrap();
+    let up = Up::new(4);
+
+    msm(
+        &["requester", "invoke", "image-blur", "photo.png", "-o", "local.png", "-p", "radius=8", "--local", "--json"],
+        here,
+    );
+    let invoke = [
+        "requester",
+        "invoke",
+        "image-blur",
+        "photo.png",
+        "-o",
+        "out.png",
+        "-p",
+        "radius=8",
+        "--json",
+        "--devices",
+        "5",
+    ];
+    let whole = msm(&invoke, here);
+    assert!(fs::read(here.join("out.png")).unwrap() == fs::read(here.join("local.png")).unwrap(), "{whole}");
+    assert!(whole["devices"].as_array().unwrap().len() >= 4, "{whole}");
+
+    fs::remove_file(here.join("out.png")).unwrap();
+    let mut running = Command::new(binary::repository().join("testnet/msm"))
+        .args(invoke)
+        .current_dir(here)
+        .env("TESTNET_PROJECT", PROJECT)
+        .spawn()
+        .unwrap();
+    wait::until(Duration::from_secs(60), "worker-1 has a task", || {
+        Ok((msm(&["worker-1", "status", "--json"], here)["running_tasks"].as_u64() > Some(0)).then_some(()))
+    })
+    .unwrap();
+    let label = "label=com.docker.compose.service=worker-1";
+    let project = format!("label=com.docker.compose.project={PROJECT}");
+    docker(&["kill", docker(&["ps", "-q", "--filter", label, "--filter", &project]).trim()]);
+    assert!(running.wait().unwrap().success());
+    assert!(fs::read(here.join("out.png")).unwrap() == fs::read(here.join("local.png")).unwrap());
+    let job = &msm(&["requester", "jobs", "--json"], here)["jobs"][0];
+    eprintln!("containers: worker-1 killed in the middle: {job}");
+    assert!(job["tasks_rerun"].as_u64() >= Some(1), "{job}");
+
+    drop(up);
+    assert_eq!(left(), "", "testnet/down leaves nothing");
+}

@@ -128,7 +128,7 @@ impl Node {
         let args = [&["node", "--json"], flags].concat();
         let mut child = client
             .command(&args)
-            .env("MSM_LOG", "info,msm_node=debug")
+            .env("MSM_LOG", "error,msm_node=debug")
             .stdout(Stdio::piped())
             .stderr(file)
             .spawn()

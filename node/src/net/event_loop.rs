@@ -271,6 +271,7 @@ impl EventLoop {
                     let connected = peer.filter(|peer| to_libp2p(peer).is_some_and(|p| self.swarm.is_connected(&p)));
                     let _ = answer.send(connected.ok_or_else(|| NetError::Dial(error.to_string())));
                 }
+                self.emit(NetEvent::DialFailed { peer });
             }
         }
     }
@@ -301,6 +302,7 @@ impl EventLoop {
         match event {
             SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
             SwarmEvent::NewListenAddr { address, .. } => self.emit(NetEvent::Listening(address)),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.emit(NetEvent::NotListening(address)),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.connected(peer_id, connection_id, endpoint);
             }
@@ -313,10 +315,10 @@ impl EventLoop {
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                match self.dials.remove(&connection_id) {
-                    Some(answer) => drop(answer.send(Err(NetError::Dial(error.to_string())))),
-                    None => self.emit(NetEvent::DialFailed { peer: peer_id.as_ref().and_then(from_libp2p) }),
+                if let Some(answer) = self.dials.remove(&connection_id) {
+                    let _ = answer.send(Err(NetError::Dial(error.to_string())));
                 }
+                self.emit(NetEvent::DialFailed { peer: peer_id.as_ref().and_then(from_libp2p) });
             }
             _ => {}
         }
@@ -466,7 +468,10 @@ impl EventLoop {
                 }
             }
             kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {
-                self.emit(NetEvent::ProviderOffered { record: Box::new(record) });
+                // Kademlia lets a peer announce nobody but itself.
+                if let Some(from) = from_libp2p(&record.provider) {
+                    self.emit(NetEvent::ProviderOffered { from, record: Box::new(record) });
+                }
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.kad_progress(id, result, step.last),
             _ => {}

@@ -114,6 +114,8 @@ impl<T> std::fmt::Debug for Reply<T> {
 pub enum NetEvent {
     /// The node listens on this address.
     Listening(Multiaddr),
+    /// The node does not listen there any more.
+    NotListening(Multiaddr),
     /// The first connection to a peer is up.
     Connected { peer: PeerId, address: Multiaddr, inbound: bool },
     /// The last connection to a peer is down.
@@ -141,7 +143,7 @@ pub enum NetEvent {
     /// Somebody wants a head record stored here.
     RecordOffered { from: PeerId, market: MarketId, head: Vec<u8>, record: Box<libp2p::kad::Record> },
     /// Somebody says that it provides a blob.
-    ProviderOffered { record: Box<libp2p::kad::ProviderRecord> },
+    ProviderOffered { from: PeerId, record: Box<libp2p::kad::ProviderRecord> },
     /// A peer sent something that no honest peer sends.
     Misbehaved { peer: PeerId, what: String },
 }

@@ -5,6 +5,7 @@
 //! buffer. When the inner list passes [`MDNS_ENTRIES`] the inner behaviour is replaced by a fresh one, which forgets it.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     future::Future,
     io,
@@ -38,6 +39,8 @@ pub struct Behaviour {
     local: PeerId,
     /// Replayed into a fresh inner behaviour.
     listening: Vec<(ListenerId, Multiaddr)>,
+    /// Found, and not passed on yet for want of allowance.
+    waiting: VecDeque<(PeerId, Multiaddr)>,
     allowance: u32,
     refill: Pin<Box<Sleep>>,
 }
@@ -55,6 +58,7 @@ impl Behaviour {
             inner: mdns::tokio::Behaviour::new(config(), local)?,
             local,
             listening: Vec::new(),
+            waiting: VecDeque::new(),
             allowance: MDNS_RATE,
             refill: Box::pin(tokio::time::sleep(REFILL)),
         })
@@ -126,12 +130,22 @@ impl NetworkBehaviour for Behaviour {
             }
         }
         loop {
+            if !self.waiting.is_empty() {
+                let count = self.waiting.len().min(self.allowance as usize);
+                self.allowance -= count as u32;
+                let found = self.waiting.drain(..count).collect();
+                if self.allowance == 0 {
+                    // Polled again when there is allowance again.
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Ready(ToSwarm::GenerateEvent(Discovered(found)));
+            }
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(mdns::Event::Discovered(found))) => {
-                    let found: Vec<_> = found.into_iter().take(self.allowance as usize).collect();
-                    self.allowance -= found.len() as u32;
+                    // The inner behaviour reports each only once: what exceeds the allowance waits.
+                    self.waiting.extend(found);
+                    self.waiting.truncate(MDNS_ENTRIES);
                     self.shed();
-                    return Poll::Ready(ToSwarm::GenerateEvent(Discovered(found)));
                 }
                 // An expired entry is no proof that a peer is gone, and its addresses are not handed to other
                 // behaviours unchecked: the coordinator decides what to dial.

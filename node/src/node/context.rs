@@ -133,21 +133,24 @@ impl Context {
         self.bans().get(peer).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Deals with `peer` no more until `time` has passed.
+    /// Deals with `peer` no more until `time` has passed. Not for the coordinator, who would wait for himself.
     pub async fn ban(&self, peer: PeerId, time: Duration, why: &str) {
-        tracing::warn!(peer = peer.short(), why, seconds = time.as_secs(), "peer banned");
-        {
-            let mut bans = self.bans();
-            let now = Instant::now();
-            bans.retain(|_, until| *until > now);
-            if bans.len() >= BANS
-                && let Some(first) = bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
-            {
-                bans.remove(&first);
-            }
-            bans.insert(peer, now + time);
-        }
+        self.remember_ban(peer, time, why);
         self.tell(Ask::Strike(peer, why.to_owned())).await;
+    }
+
+    /// The ban alone, without the strike.
+    pub fn remember_ban(&self, peer: PeerId, time: Duration, why: &str) {
+        tracing::warn!(peer = peer.short(), why, seconds = time.as_secs(), "peer banned");
+        let mut bans = self.bans();
+        let now = Instant::now();
+        bans.retain(|_, until| *until > now);
+        if bans.len() >= BANS
+            && let Some(first) = bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
+        {
+            bans.remove(&first);
+        }
+        bans.insert(peer, now + time);
     }
 
     /// This device as it is now. Reads the newest sample; never waits for one.

@@ -38,6 +38,8 @@ pub const ASKS: usize = 256;
 const ROUND: Duration = Duration::from_secs(10);
 /// Presence is gossiped this often.
 const PRESENCE: Duration = Duration::from_secs(30);
+/// Addresses of one presence message that are dialled: two transports.
+const PRESENCE_DIALLED: usize = 2;
 /// A presence message is news for this long.
 const PRESENCE_AGE: u64 = 120;
 /// Markets are compared with a neighbour's this often, besides when it connects and when it gossips.
@@ -90,6 +92,9 @@ impl Coordinator {
     pub async fn run(mut self, mut net: mpsc::Receiver<NetEvent>, mut asks: mpsc::Receiver<Ask>) {
         for market in self.ctx.markets.view().iter() {
             self.ctx.net.subscribe(market.id).await;
+            if market.version() > 0 {
+                self.ctx.net.provide(markets::place_of(&market.id)).await;
+            }
         }
         let mut round = tokio::time::interval(ROUND);
         let mut presence = tokio::time::interval(PRESENCE);
@@ -120,6 +125,10 @@ impl Coordinator {
                 self.listening.push(address);
                 self.addresses.send_replace(self.listening.clone());
                 self.tell_presence().await;
+            }
+            NetEvent::NotListening(address) => {
+                self.listening.retain(|known| *known != address);
+                self.addresses.send_replace(self.listening.clone());
             }
             NetEvent::Connected { peer, address, inbound } => self.joined(peer, &address, inbound),
             NetEvent::Disconnected { peer, reason } => self.left(peer, reason).await,
@@ -159,8 +168,9 @@ impl Coordinator {
                 HeadNews::Current => self.ctx.net.store_record(record).await,
                 HeadNews::Old | HeadNews::Unknown => {}
             },
-            NetEvent::ProviderOffered { record } => {
-                if crate::net::event_loop::blob_of_key(record.key.as_ref()).is_some() {
+            NetEvent::ProviderOffered { from, record } => {
+                let blob = crate::net::event_loop::blob_of_key(record.key.as_ref()).is_some();
+                if blob && self.rates.allow(from, Kind::Provide, now) == Allowed::Yes {
                     self.ctx.net.store_provider(record).await;
                 }
             }
@@ -232,7 +242,8 @@ impl Coordinator {
             Allowed::Yes => true,
             Allowed::No => false,
             Allowed::Drop => {
-                self.ctx.ban(peer, BAN, "far too many requests").await;
+                self.ctx.remember_ban(peer, BAN, "far too many requests");
+                self.strike(peer, "far too many requests").await;
                 self.ctx.net.disconnect(peer).await;
                 false
             }
@@ -258,25 +269,42 @@ impl Coordinator {
     }
 
     async fn presence(&mut self, gossip: Gossip) {
+        if self.rates.allow(gossip.from, Kind::Gossip, Instant::now()) != Allowed::Yes {
+            return self.ctx.net.judge(gossip, Verdict::Ignore).await;
+        }
         let verdict = match read_presence(&gossip.data) {
             Some((peer, _)) if peer == self.ctx.local => Verdict::Ignore,
+            // Old ones are replayed to have us dial: not passed on, not acted on.
+            Some((_, presence)) if markets::now().abs_diff(presence.time) > PRESENCE_AGE => Verdict::Ignore,
             Some((peer, presence)) => {
-                for address in presence.addresses.iter().take(PRESENCE_ADDRESSES).filter_map(|text| text.parse().ok()) {
+                for address in presence.addresses.iter().take(PRESENCE_DIALLED).filter_map(|text| text.parse().ok()) {
                     self.discovered(peer, &address, FoundBy::Gossip).await;
                 }
-                if markets::now().abs_diff(presence.time) <= PRESENCE_AGE { Verdict::Accept } else { Verdict::Ignore }
+                Verdict::Accept
             }
             None => Verdict::Reject,
         };
-        self.ctx.net.judge(gossip, verdict).await;
+        self.pass_judgement(gossip, verdict).await;
     }
 
     async fn market_gossip(&mut self, market: MarketId, gossip: Gossip) {
+        if self.rates.allow(gossip.from, Kind::Gossip, Instant::now()) != Allowed::Yes {
+            return self.ctx.net.judge(gossip, Verdict::Ignore).await;
+        }
         let news = self.ctx.markets.judge(&market, &gossip.data);
         let from = gossip.from;
-        self.ctx.net.judge(gossip, news.verdict()).await;
+        self.pass_judgement(gossip, news.verdict()).await;
         if matches!(news, HeadNews::Newer | HeadNews::Unknown) {
             self.spawn_sync_with(market, from);
+        }
+    }
+
+    /// Carries a verdict out; who passes on what no honest peer does is struck.
+    async fn pass_judgement(&mut self, gossip: Gossip, verdict: Verdict) {
+        let from = gossip.from;
+        self.ctx.net.judge(gossip, verdict).await;
+        if verdict == Verdict::Reject {
+            self.strike(from, "gossip that no honest peer passes on").await;
         }
     }
 
@@ -314,6 +342,7 @@ impl Coordinator {
             Ask::MarketChanged(market) => {
                 self.ctx.net.subscribe(market).await;
                 if let Some(head) = self.ctx.markets.head(&market) {
+                    self.ctx.net.provide(markets::place_of(&market)).await;
                     self.ctx.net.publish_head(market, head.clone()).await;
                     self.ctx.net.put_head(market, head).await;
                 }
@@ -366,7 +395,11 @@ impl Coordinator {
         });
     }
 
-    fn spawn_sync_with(&self, market: MarketId, peer: PeerId) {
+    /// Asks one peer for a newer index of one market. A peer cannot make this run more often than its rate allows.
+    fn spawn_sync_with(&mut self, market: MarketId, peer: PeerId) {
+        if self.rates.allow(peer, Kind::Sync, Instant::now()) != Allowed::Yes {
+            return;
+        }
         let ctx = self.ctx.clone();
         tokio::spawn(async move {
             if let Err(error) = ctx.markets.sync_from(&ctx, market, peer).await {
@@ -397,6 +430,12 @@ fn read_presence(data: &[u8]) -> Option<(PeerId, Presence)> {
 }
 
 async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
+    if message.len == 0 {
+        return match ctx.store.size(message.hash).await {
+            Some(size) => BlobResponse::Have(BlobRange { size, bytes: ByteBuf::new() }),
+            None => BlobResponse::Missing,
+        };
+    }
     let Some(bytes) = ctx.store.get(message.hash).await else { return BlobResponse::Missing };
     let size = bytes.len() as u64;
     let start = message.offset.min(size) as usize;

@@ -25,7 +25,7 @@ pub const BAN: Duration = Duration::from_secs(600);
 /// One blob, whatever its providers do.
 const FETCH_TIME: Duration = Duration::from_secs(60);
 /// A provider found in the DHT is dialled while it is found; this long its connection may take.
-const CONNECT_TIME: Duration = Duration::from_secs(3);
+pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// Why a blob could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum FetchError {
     /// Nobody reachable has it.
     #[error("no peer has {0}")]
     NotFound(ContentHash),
-    /// Providers were found, none gave the right bytes.
+    /// Providers were found, none gave it.
     #[error("none of {tried} providers gave {hash}: {last}")]
     Failed {
         /// The blob.
@@ -42,6 +42,16 @@ pub enum FetchError {
         /// Providers tried.
         tried: usize,
         /// What the last one did.
+        last: String,
+    },
+    /// Providers were found, none gave it, and what came was not what was signed.
+    #[error("none of {tried} providers gave {hash}: {last}")]
+    Wrong {
+        /// The blob.
+        hash: ContentHash,
+        /// Providers tried.
+        tried: usize,
+        /// What the last one that lied did.
         last: String,
     },
     /// It took too long.
@@ -81,6 +91,7 @@ pub async fn fetch(
         givers: Vec::new(),
         tried: HashSet::new(),
         last: String::new(),
+        wrong: None,
     };
     match tokio::time::timeout(FETCH_TIME, attempt.run(hint)).await {
         Ok(result) => result,
@@ -101,6 +112,8 @@ struct Attempt<'a> {
     givers: Vec<PeerId>,
     tried: HashSet<PeerId>,
     last: String,
+    /// What came that was not what was signed.
+    wrong: Option<String>,
 }
 
 impl Attempt<'_> {
@@ -128,9 +141,11 @@ impl Attempt<'_> {
                 return Ok(bytes);
             }
         }
-        Err(match self.tried.len() {
-            0 => FetchError::NotFound(self.hash),
-            tried => FetchError::Failed { hash: self.hash, tried, last: std::mem::take(&mut self.last) },
+        let hash = self.hash;
+        Err(match (self.tried.len(), self.wrong.take()) {
+            (0, _) => FetchError::NotFound(hash),
+            (tried, None) => FetchError::Failed { hash, tried, last: std::mem::take(&mut self.last) },
+            (tried, Some(last)) => FetchError::Wrong { hash, tried, last },
         })
     }
 
@@ -181,7 +196,9 @@ impl Attempt<'_> {
             let end = self.got.len() as u64 + range.bytes.len() as u64;
             if wrong_size || end > range.size || (range.bytes.is_empty() && end < range.size) {
                 self.blame(&[peer]).await;
-                return Err(format!("it says {} bytes where {} are signed", range.size, self.limit));
+                let wrong = format!("it says {} bytes where {} are signed", range.size, self.limit);
+                self.wrong = Some(wrong.clone());
+                return Err(wrong);
             }
             self.hasher.update(&range.bytes);
             self.got.extend_from_slice(&range.bytes);
@@ -202,7 +219,9 @@ impl Attempt<'_> {
         if let [only] = givers.as_slice() {
             self.blame(&[*only]).await;
         }
-        Err("hash mismatch: the bytes are not those that were signed".into())
+        let wrong = "hash mismatch: the bytes are not those that were signed".to_owned();
+        self.wrong = Some(wrong.clone());
+        Err(wrong)
     }
 
     async fn blame(&self, peers: &[PeerId]) {

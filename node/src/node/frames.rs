@@ -180,11 +180,6 @@ impl FrameWriter {
         self.control.send(Control { frame, cancels }).await.map_err(|_| WriterGone)
     }
 
-    /// Sends one frame after all bulk that was sent before it: a cancel must not overtake the task that it cancels.
-    pub async fn send_in_order<T: Serialize>(&self, message: &T, attempt: AttemptRef) -> Result<(), WriterGone> {
-        self.send_bulk(message, attempt, Bytes::new()).await
-    }
-
     /// Sends `announce` and then `bytes` in chunks.
     pub async fn send_bulk<T: Serialize>(
         &self,

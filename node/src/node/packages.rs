@@ -127,10 +127,10 @@ pub async fn install(
     Ok(package)
 }
 
-/// Nobody had it, or nobody had the right bytes: the first is bad luck, the second somebody's doing.
+/// Nobody gave it, or somebody gave wrong bytes: the first is bad luck, the second somebody's doing.
 fn not_fetched(error: FetchError) -> Refusal {
     let code = match error {
-        FetchError::Failed { .. } => RefusalCode::BadPackage,
+        FetchError::Wrong { .. } => RefusalCode::BadPackage,
         _ => RefusalCode::Unavailable,
     };
     Refusal::new(code, error.to_string())

@@ -16,6 +16,8 @@ pub const PEERS: usize = 256;
 pub const DIALS: usize = 8;
 /// Such dials in a minute.
 pub const DIALS_PER_MINUTE: usize = 60;
+/// A dial that nothing was heard of for this long is over.
+const DIAL_TIME: Duration = Duration::from_secs(15);
 /// A peer that could not be reached is left alone for this long; it doubles up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_secs(1);
 /// The longest back-off.
@@ -44,7 +46,8 @@ struct Entry {
     connected: bool,
     /// Connected over loopback: then, and only then, its loopback addresses lead to it and not to ourselves.
     on_this_machine: bool,
-    dialling: bool,
+    /// Since when a dial is under way.
+    dialling: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
     seen: Instant,
@@ -69,7 +72,7 @@ impl PeerTable {
             snapshot: PeerSnapshot { peer, info: None, rtt: None, addresses: Vec::new(), found_by },
             connected: false,
             on_this_machine: false,
-            dialling: false,
+            dialling: None,
             failures: 0,
             not_before: None,
             seen: now,
@@ -80,7 +83,10 @@ impl PeerTable {
 
     /// Notes that `peer` may be at `address`. True when it should be dialled now.
     pub fn discovered(&mut self, peer: PeerId, address: &Multiaddr, by: FoundBy, now: Instant) -> bool {
-        let Some(address) = usable(address) else { return false };
+        // Only the owner and our own machine know what listens on loopback; a stranger would have us probe it.
+        let Some(address) = usable(address).filter(|address| by == FoundBy::Dialled || !is_loopback(address)) else {
+            return false;
+        };
         let Some(entry) = self.entry(peer, by, now) else { return false };
         remember(&mut entry.snapshot.addresses, address);
         self.may_dial(&peer, now)
@@ -97,10 +103,11 @@ impl PeerTable {
         while self.recent_dials.front().is_some_and(|at| now.duration_since(*at) > Duration::from_secs(60)) {
             self.recent_dials.pop_front();
         }
-        let dialling = self.entries.values().filter(|entry| entry.dialling).count();
+        let under_way = |entry: &Entry| entry.dialling.is_some_and(|since| now.duration_since(since) < DIAL_TIME);
+        let dialling = self.entries.values().filter(|entry| under_way(entry)).count();
         let Some(entry) = self.entries.get(peer) else { return false };
         !entry.connected
-            && !entry.dialling
+            && !under_way(entry)
             && entry.not_before.is_none_or(|at| at <= now)
             && dialling < DIALS
             && self.recent_dials.len() < DIALS_PER_MINUTE
@@ -109,7 +116,7 @@ impl PeerTable {
     /// Notes a dial that starts now; returns where to.
     pub fn dialling(&mut self, peer: &PeerId, now: Instant) -> Vec<Multiaddr> {
         let Some(entry) = self.entries.get_mut(peer) else { return Vec::new() };
-        entry.dialling = true;
+        entry.dialling = Some(now);
         self.recent_dials.push_back(now);
         entry.snapshot.addresses.clone()
     }
@@ -117,7 +124,7 @@ impl PeerTable {
     /// A dial failed: the next waits longer.
     pub fn dial_failed(&mut self, peer: &PeerId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(peer) {
-            entry.dialling = false;
+            entry.dialling = None;
             entry.failures = entry.failures.saturating_add(1);
             let wait = BACKOFF.saturating_mul(1 << entry.failures.min(6)).min(BACKOFF_MAX);
             entry.not_before = Some(now + wait);
@@ -130,7 +137,7 @@ impl PeerTable {
         if let Some(entry) = self.entry(peer, by, now) {
             entry.connected = true;
             entry.on_this_machine = is_loopback(address);
-            entry.dialling = false;
+            entry.dialling = None;
             entry.failures = 0;
             entry.not_before = None;
             if !inbound && let Some(address) = usable(address) {
@@ -143,7 +150,7 @@ impl PeerTable {
     pub fn disconnected(&mut self, peer: &PeerId, now: Instant) {
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.connected = false;
-            entry.dialling = false;
+            entry.dialling = None;
             entry.snapshot.info = None;
             entry.snapshot.rtt = None;
             entry.not_before = Some(now + BACKOFF);

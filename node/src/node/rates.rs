@@ -7,7 +7,7 @@ use std::{
 
 use msm_protocol::PeerId;
 
-/// Buckets remembered; a full table forgets the fullest, which allow the most anyway.
+/// Buckets remembered; a full table forgets the one used longest ago.
 const BUCKETS: usize = 1_024;
 /// Refused requests after which a peer is dropped (B41).
 pub const REFUSALS: u32 = 1_000;
@@ -21,6 +21,12 @@ pub enum Kind {
     Head,
     /// Blob chunks.
     Blob,
+    /// Gossip messages passed on to us.
+    Gossip,
+    /// Updates of a market that a peer's words make us ask for.
+    Sync,
+    /// Provider records to be stored here.
+    Provide,
     /// Job offers. Tasks inside an accepted job are bounded by credit.
     Offer,
 }
@@ -34,6 +40,11 @@ impl Kind {
             Self::Head => (2.0, 20.0),
             // A market's first sync reads its pages one by one.
             Self::Blob => (64.0, 256.0),
+            // A mesh peer passes on everybody's presence (one in 30 s each) and the heads of a few markets.
+            Self::Gossip => (10.0, 100.0),
+            Self::Sync => (0.5, 20.0),
+            // An honest node announces at most 256 blobs, again when the network grows; a flood fills the store.
+            Self::Provide => (2.0, 256.0),
             Self::Offer => (20.0, 100.0),
         }
     }
@@ -70,8 +81,9 @@ impl Rates {
         if self.buckets.len() >= BUCKETS && !self.buckets.contains_key(&(peer, kind)) {
             let refilled = Duration::from_secs_f64(burst / rate);
             self.buckets.retain(|_, bucket| now.duration_since(bucket.at) < refilled);
-            if self.buckets.len() >= BUCKETS {
-                return Allowed::No;
+            let oldest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.filter(|_| self.buckets.len() >= BUCKETS) {
+                self.buckets.remove(&oldest);
             }
         }
         let bucket = self.buckets.entry((peer, kind)).or_insert(Bucket { tokens: burst, at: now, refused: 0 });

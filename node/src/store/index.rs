@@ -244,6 +244,18 @@ mod tests {
         assert_eq!(aside.count(), QUARANTINED);
     }
 
+    /// What the disk or another process refuses is no damage.
+    #[test]
+    fn an_index_in_use_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Index::open(dir.path()).index.unwrap();
+        let second = Index::open(dir.path());
+        assert!(second.index.is_none() && second.quarantined.is_none());
+        first.put(&ContentHash::of(b"x"), &record()).unwrap();
+        drop(first);
+        assert_eq!(Index::open(dir.path()).records.len(), 1);
+    }
+
     #[test]
     fn a_panic_in_sled_is_an_error() {
         let outcome = guarded(|| -> sled::Result<()> { panic!("on purpose, as sled might") });

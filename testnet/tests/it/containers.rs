@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -75,7 +75,7 @@ fn a_job_survives_the_loss_of_a_container() {
     binary::static_msm().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    photo::write(&here.join("photo.png"), 800, 600, ImageFormat::Png).unwrap();
+    photo::write(&here.join("photo.png"), 2048, 1536, ImageFormat::Png).unwrap();
     let up = Up::new(4);
 
     msm(
@@ -104,6 +104,7 @@ fn a_job_survives_the_loss_of_a_container() {
         .args(invoke)
         .current_dir(here)
         .env("TESTNET_PROJECT", PROJECT)
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     wait::until(Duration::from_secs(60), "worker-1 has a task", || {
@@ -113,6 +114,7 @@ fn a_job_survives_the_loss_of_a_container() {
     let label = "label=com.docker.compose.service=worker-1";
     let project = format!("label=com.docker.compose.project={PROJECT}");
     docker(&["kill", docker(&["ps", "-q", "--filter", label, "--filter", &project]).trim()]);
+    assert!(running.try_wait().unwrap().is_none(), "the job was over before worker-1 was killed");
     assert!(running.wait().unwrap().success());
     assert!(fs::read(here.join("out.png")).unwrap() == fs::read(here.join("local.png")).unwrap());
     let job = &msm(&["requester", "jobs", "--json"], here)["jobs"][0];

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::node::{
     context::Context,
-    frames::{self, Assembly, FrameWriter},
+    frames::{self, Assembly, FrameError, FrameWriter},
 };
 
 /// A worker may fetch the package first; after this it is as good as absent.
@@ -92,7 +92,8 @@ pub async fn run(
             },
             frame = frames.recv() => match frame {
                 Some(Ok(frame)) => remote.frame(frame),
-                Some(Err(error)) => Err(lost(error.to_string())),
+                Some(Err(FrameError::Io(error))) => Err(lost(error.to_string())),
+                Some(Err(error)) => Err(remote.lied(error.to_string())),
                 None => Err(lost("connection closed".into())),
             },
         };
@@ -142,7 +143,7 @@ impl Remote {
             }
             ToRemote::Cancel(attempt) => {
                 // An answer that crosses the cancel is dropped by the scheduler.
-                self.writer.send_in_order(&ToWorker::Cancel(attempt), attempt).await
+                self.writer.cancel(&ToWorker::Cancel(attempt), attempt).await
             }
         };
         sent.map(|()| None).map_err(|_| self.lost("connection closed"))

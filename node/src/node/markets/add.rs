@@ -9,7 +9,11 @@ use msm_protocol::{
 };
 use serde_bytes::ByteBuf;
 
-use super::{MarketError, MarketView, Markets, now, saved::Saved, source::Source};
+use super::{
+    MarketError, MarketView, Markets, now,
+    saved::Saved,
+    source::{Source, SourceError},
+};
 use crate::{
     command::{CommandError, ErrorCode, MarketRow},
     home::{HomeError, MarketEntry},
@@ -107,7 +111,8 @@ impl Markets {
             }
             source => self.import(ctx, target.market, source).await.map_err(|error| {
                 let code = match &error {
-                    MarketError::Refused(_) => ErrorCode::Verification,
+                    MarketError::Refused(_) | MarketError::Forged(_) => ErrorCode::Verification,
+                    MarketError::Source(SourceError::Wrong(_)) => ErrorCode::Verification,
                     MarketError::Source(_) => ErrorCode::NotFound,
                     _ => ErrorCode::Failed,
                 };

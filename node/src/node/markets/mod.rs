@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use self::source::{Source, SourceError};
 use super::{
     context::{Ask, Context},
+    fetch::CONNECT_TIME,
     job,
 };
 use crate::{
@@ -43,6 +44,9 @@ pub enum MarketError {
     /// What was offered is not to be believed.
     #[error("refused: {0}")]
     Refused(String),
+    /// What was offered is not to be believed, and whoever offered it could see that.
+    #[error("refused: {0}")]
+    Forged(String),
     /// The bytes could not be had.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -62,9 +66,23 @@ pub enum MarketError {
 
 impl From<TrustError> for MarketError {
     fn from(error: TrustError) -> Self {
-        let text = error.to_string();
-        Self::Refused(text.strip_prefix("refused: ").unwrap_or(&text).to_owned())
+        let text = bare(&error);
+        match error {
+            TrustError::BadMessage { .. }
+            | TrustError::WrongType { .. }
+            | TrustError::Untrusted { .. }
+            | TrustError::Threshold { .. }
+            | TrustError::MarketMismatch { .. } => Self::Forged(text),
+            // Old news, or what the market itself has signed.
+            _ => Self::Refused(text),
+        }
     }
+}
+
+/// The text without its `refused: `, which [`MarketError`] puts before it.
+fn bare(error: &TrustError) -> String {
+    let text = error.to_string();
+    text.strip_prefix("refused: ").unwrap_or(&text).to_owned()
 }
 
 /// One trusted market as everybody reads it.
@@ -286,8 +304,12 @@ impl Markets {
             let more = answer.roots.len() == ROOTS_PER_RESPONSE;
             let head = answer.head.filter(|_| !more);
             let result = self.learn(ctx, market, answer.roots, head, &Source::Peers(Some(peer))).await;
-            if let Err(MarketError::Refused(why)) = &result {
-                tracing::warn!(peer = peer.short(), market = market.short(), why, "market update refused");
+            match &result {
+                Err(MarketError::Refused(why)) => {
+                    tracing::warn!(peer = peer.short(), market = market.short(), why, "market update refused");
+                }
+                Err(error @ MarketError::Forged(_)) => ctx.tell(Ask::Strike(peer, error.to_string())).await,
+                _ => {}
             }
             result?;
             // A peer that repeats what is known must not keep this going.
@@ -322,8 +344,19 @@ impl Markets {
         }
     }
 
-    /// Looks for the head in the DHT; roots and index then come from peers that have them.
+    /// Looks in the DHT for peers that have the market, and for its head.
     async fn sync_from_dht(&self, ctx: &Arc<Context>, market: MarketId) {
+        let mut holders = ctx.net.find_providers(place_of(&market)).await;
+        while let Some(peer) = holders.recv().await {
+            if peer == ctx.local || !ctx.wait_connected(peer, CONNECT_TIME).await {
+                continue;
+            }
+            match self.sync_from(ctx, market, peer).await {
+                Ok(()) if self.version(&market) > 0 => return,
+                Ok(()) => {}
+                Err(error) => tracing::debug!(peer = peer.short(), market = market.short(), %error, "no update"),
+            }
+        }
         let mut heads = ctx.net.find_heads(market).await;
         while let Some(head) = heads.recv().await {
             let result = self.learn(ctx, market, Vec::new(), Some(ByteBuf::from(head)), &Source::Peers(None)).await;
@@ -374,7 +407,8 @@ impl Markets {
                 HeadOutcome::Fetch { hash, size, .. } => {
                     let same_line = trusted.index().is_some();
                     let index = source.get(ctx, hash, size, true).await?;
-                    trusted.update_index(&index, now())?;
+                    // Its hash was signed: what is wrong with it is not the fault of whoever passed it on.
+                    trusted.update_index(&index, now()).map_err(|error| MarketError::Refused(bare(&error)))?;
                     let all = read_releases(ctx, &trusted, source).await?;
                     if same_line {
                         msm_market_index::trust::check_successor(&view.releases, &all)?;
@@ -427,6 +461,11 @@ impl MarketView {
             by_manifest: Arc::new(by_manifest),
         }
     }
+}
+
+/// Under what those who have a market's documents are found in the DHT: its id is the hash of its first root.
+pub fn place_of(market: &MarketId) -> ContentHash {
+    ContentHash::from_bytes(*market.as_bytes())
 }
 
 /// Reads the whole tree of releases of the index in use, fetching the pages that are not here.

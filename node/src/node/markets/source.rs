@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use msm_market_index::PublishedFolder;
+use msm_market_index::{FolderError, PublishedFolder};
 use msm_protocol::{ContentHash, PeerId};
 
 use crate::node::{
@@ -35,6 +35,9 @@ pub enum SourceError {
     /// It is not there.
     #[error("{0} is missing")]
     Missing(String),
+    /// What is there cannot be what was signed.
+    #[error("refused: {0}")]
+    Wrong(String),
 }
 
 /// A source.
@@ -67,7 +70,7 @@ impl Source {
         };
         let bytes: Bytes = bytes.ok_or_else(|| SourceError::Missing(hash.to_string()))?.into();
         if ContentHash::of(&bytes) != hash {
-            return Err(SourceError::Missing(format!("{hash} (the file there has other bytes)")));
+            return Err(SourceError::Wrong(format!("{hash} has other bytes there than were signed")));
         }
         if let Err(error) = ctx.store.put(bytes.clone()).await {
             tracing::warn!(%error, hash = hash.short(), "blob not kept");
@@ -89,7 +92,14 @@ impl Source {
             Self::Peers(_) => Ok(None),
             Self::Folder(folder) => {
                 let (folder, path, limit) = (folder.clone(), path.to_owned(), usize::try_from(limit).unwrap_or(usize::MAX));
-                let read = move || folder.file(&path, limit).map_err(|e| SourceError::Folder(e.to_string()));
+                let read = move || {
+                    folder.file(&path, limit).map_err(|error| match error {
+                        FolderError::TooLong { .. } | FolderError::NotAFile { .. } | FolderError::Damaged { .. } => {
+                            SourceError::Wrong(error.to_string())
+                        }
+                        error => SourceError::Folder(error.to_string()),
+                    })
+                };
                 tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(SourceError::Folder(e.to_string())))
             }
             Self::Http(base) => {
@@ -109,7 +119,10 @@ fn download(url: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
     match agent.get(url).call() {
         Ok(mut response) => {
             let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
-            bytes.map(Some).map_err(|e| failed(e.to_string()))
+            bytes.map(Some).map_err(|error| match error {
+                ureq::Error::BodyExceedsLimit(limit) => SourceError::Wrong(format!("{url}: is larger than {limit} bytes")),
+                error => failed(error.to_string()),
+            })
         }
         Err(ureq::Error::StatusCode(404)) => Ok(None),
         Err(error) => Err(failed(error.to_string())),

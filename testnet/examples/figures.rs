@@ -152,17 +152,28 @@ fn warm() -> Result<Value> {
     node.client.json(&["market", "add", &market.name, "--yes"])?;
 
     let mut repl = Repl::open(&node.client)?;
-    let (mut calls, mut walls, mut remote) = (Vec::new(), Vec::new(), 0_usize);
+    // Two parts of 1 KiB: one of them for the other device.
+    let two = folder.path().join("two-parts.bin");
+    fs::write(&two, [0; 2048])?;
+    let one = calls(&mut repl, &format!("invoke noop {INPUT} -o /dev/null"))?;
+    let two = calls(&mut repl, &format!("invoke noop {} -o /dev/null --devices 2", two.display()))?;
+    Ok(json!({ "one_task": one, "two_tasks_two_devices": two }))
+}
+
+/// Measures one line of the REPL.
+fn calls(repl: &mut Repl, line: &str) -> Result<Value> {
+    let (mut lines, mut walls, mut remote) = (Vec::new(), Vec::new(), 0_u64);
     for run in 0..WARM_UP + WARM_RUNS {
         let started = Instant::now();
-        let job = repl.json(&format!("invoke noop {INPUT} -o /dev/null"))?;
+        let job = repl.json(line)?;
         if run >= WARM_UP {
-            calls.push(started.elapsed());
+            lines.push(started.elapsed());
             walls.push(millis(&job["wall_ms"])?);
-            remote += usize::from(job["devices"][0]["local"] == false);
+            let devices = job["devices"].as_array().into_iter().flatten();
+            remote += devices.filter(|it| it["local"] == false).filter_map(|it| it["tasks"].as_u64()).sum::<u64>();
         }
     }
-    Ok(json!({ "runs": WARM_RUNS, "job": spread(&walls), "line": spread(&calls), "ran_on_the_other_device": remote }))
+    Ok(json!({ "job": spread(&walls), "line": spread(&lines), "tasks_on_the_other_device": remote }))
 }
 
 /// A node with a market that has the service, reachable on loopback only.
@@ -194,37 +205,38 @@ fn spread(times: &[Duration]) -> Value {
 
 /// Every measured thing on one line.
 fn table(report: &Map<String, Value>, out: &mut impl Write) -> Result<()> {
-    writeln!(out, "{:<34} {:>7} {:>12} {:>12} {:>12}", "what", "n", "p50", "p99", "max")?;
+    writeln!(out, "{:<40} {:>5} {:>10} {:>10} {:>10}", "what", "n", "p50", "p99", "max")?;
     for (part, value) in report.iter().filter(|(_, value)| value.is_object()) {
-        rows(part, value, out)?;
+        rows(part, value, "", out)?;
     }
     Ok(())
 }
 
-fn rows(name: &str, value: &Value, out: &mut impl Write) -> Result<()> {
+fn rows(name: &str, value: &Value, n: &str, out: &mut impl Write) -> Result<()> {
     let time = |field: &str| value[field].as_f64().map_or(String::new(), |ms| format!("{ms:.3} ms"));
     let micros = |field: &str| value[field].as_f64().map_or(String::new(), |us| format!("{:.3} ms", us / 1e3));
     if value["p50_ms"].is_number() {
         let n = value["n"].to_string();
         return Ok(writeln!(
             out,
-            "{name:<34} {n:>7} {:>12} {:>12} {:>12}",
+            "{name:<40} {n:>5} {:>10} {:>10} {:>10}",
             time("p50_ms"),
             time("p99_ms"),
             time("max_ms")
         )?);
     }
     if value["p50_us"].is_number() {
-        return Ok(writeln!(out, "{name:<34} {:>7} {:>12} {:>12}", "", micros("p50_us"), micros("p99_us"))?);
+        return Ok(writeln!(out, "{name:<40} {n:>5} {:>10} {:>10}", micros("p50_us"), micros("p99_us"))?);
     }
-    for (key, value) in value.as_object().into_iter().flatten() {
+    let n = value["runs"].as_u64().map_or(String::new(), |runs| runs.to_string());
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "runs") {
         let name = format!("{name} {key}");
         if value.is_object() {
-            rows(&name, value, out)?;
+            rows(&name, value, &n, out)?;
         } else if key.contains("bytes") && value.as_f64().is_some_and(|bytes| bytes > 1e5) {
-            writeln!(out, "{name:<34} {:>20.1} MB", value.as_f64().unwrap_or_default() / 1e6)?;
+            writeln!(out, "{name:<40} {:>13.1} MB", value.as_f64().unwrap_or_default() / 1e6)?;
         } else {
-            writeln!(out, "{name:<34} {value:>20}")?;
+            writeln!(out, "{name:<40} {value:>16}")?;
         }
     }
     Ok(())

@@ -80,7 +80,7 @@ fn behaviour(key: &identity::Keypair, with_mdns: bool) -> Result<Behaviour, Box<
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES),
-        per_ip: per_ip::Behaviour::new(CONNECTIONS_PER_IP),
+        per_ip: per_ip::Behaviour::new(CONNECTIONS_PER_IP, CONNECTIONS_PENDING_PER_IP),
         blocked: allow_block_list::Behaviour::default(),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
         identify: identify::Behaviour::new(identify),

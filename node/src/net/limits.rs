@@ -12,6 +12,8 @@ pub const CONNECTIONS_PER_PEER: u32 = 2;
 pub const CONNECTIONS_PENDING: u32 = 16;
 /// Connections from one IP address that is not loopback (B42). Several nodes behind one router fit; 200 do not.
 pub const CONNECTIONS_PER_IP: usize = 8;
+/// Handshakes under way from one IP address: it alone cannot take all of [`CONNECTIONS_PENDING`] (B44).
+pub const CONNECTIONS_PENDING_PER_IP: usize = 12;
 /// New connections are refused above this resident memory.
 pub const MEMORY_BYTES: usize = 256 * 1024 * 1024;
 /// A handshake that takes longer is given up (B44).

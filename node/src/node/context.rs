@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::{
     command::{Event, JobReport},
-    config::Config,
+    config::{Config, Who},
     monitor::Monitor,
     net::NetHandle,
     node::{markets::Markets, packages::Packages, peers::PeerSnapshot},
@@ -69,10 +69,16 @@ pub struct Context {
     pub markets: Markets,
     /// Packages ready to run.
     pub packages: Packages,
-    /// Guests that may run at a time.
+    /// Guests of others that may run at a time.
     pub slots: Arc<Semaphore>,
     /// How many slots there are.
     pub slot_count: usize,
+    /// Guests of the owner's own jobs: they never wait behind strangers.
+    pub own_slots: Arc<Semaphore>,
+    /// How many of those there are.
+    pub own_slot_count: usize,
+    /// Memory for inputs of others, in KiB.
+    pub inputs: Arc<Semaphore>,
     /// Tasks of others that run now.
     pub running_tasks: AtomicU32,
     /// Job streams of others that may be open.
@@ -175,6 +181,16 @@ impl Context {
             network: sample.network,
             availability: self.lending().is_ok(),
         }
+    }
+
+    /// Whether tasks of this peer are taken now, or why not.
+    pub fn lends_to(&self, peer: &PeerId) -> Result<(), Refusal> {
+        self.lending()?;
+        let known = || self.config.node.peers.iter().any(|address| super::door::peer_of(address) == Some(*peer));
+        if self.config.offer.who == Who::Known && !known() {
+            return Err(Refusal::new(RefusalCode::Denied, "this device is lent to known peers only (offer.who)"));
+        }
+        Ok(())
     }
 
     /// Whether tasks of others are taken now, or why not.

@@ -3,7 +3,7 @@
 //! It never waits for the network: whatever takes time runs as a task of its own and reports back.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use msm_protocol::{
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, Presence},
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     context::{Ask, Context},
@@ -36,6 +36,8 @@ const JOBS: usize = 64;
 pub const ASKS: usize = 256;
 /// Unconnected peers are tried again, and DeviceInfos asked again, this often.
 const ROUND: Duration = Duration::from_secs(10);
+/// Whether the DHT has grown is looked at this often.
+const ANNOUNCE: Duration = Duration::from_millis(500);
 /// Presence is gossiped this often.
 const PRESENCE: Duration = Duration::from_secs(30);
 /// Addresses of one presence message that are dialled: two transports.
@@ -50,6 +52,22 @@ const STRIKES: u32 = 3;
 /// Peers blocked at a time; the one blocked longest makes room. *Judgement.*
 const BLOCKED: usize = 256;
 
+/// What one peer may use of this device.
+#[derive(Clone)]
+struct Share {
+    streams: Arc<Semaphore>,
+    running: Arc<Semaphore>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { streams: Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER)), running: Arc::new(Semaphore::new(RUNNING_PER_PEER)) }
+    }
+}
+
+/// Tasks of one peer that run at a time, over all of its jobs.
+const RUNNING_PER_PEER: usize = 2;
+
 /// The coordinator's own state.
 pub struct Coordinator {
     ctx: Arc<Context>,
@@ -59,11 +77,13 @@ pub struct Coordinator {
     listening: Vec<Multiaddr>,
     connected: watch::Sender<Arc<Vec<PeerId>>>,
     addresses: watch::Sender<Vec<Multiaddr>>,
-    strikes: std::collections::HashMap<PeerId, u32>,
+    strikes: HashMap<PeerId, u32>,
     blocked: Vec<(PeerId, Instant)>,
-    streams: std::collections::HashMap<PeerId, Arc<tokio::sync::Semaphore>>,
+    shares: HashMap<PeerId, Share>,
     /// Somebody has entered the routing table since the DHT was last told what is here.
     routed: bool,
+    /// When it was last told.
+    announced: Option<Instant>,
 }
 
 impl Coordinator {
@@ -81,10 +101,11 @@ impl Coordinator {
             listening: Vec::new(),
             connected,
             addresses,
-            strikes: std::collections::HashMap::new(),
+            strikes: HashMap::new(),
             blocked: Vec::new(),
-            streams: std::collections::HashMap::new(),
+            shares: HashMap::new(),
             routed: false,
+            announced: None,
         }
     }
 
@@ -99,6 +120,7 @@ impl Coordinator {
         let mut round = tokio::time::interval(ROUND);
         let mut presence = tokio::time::interval(PRESENCE);
         let mut sync = tokio::time::interval(SYNC);
+        let mut announce = tokio::time::interval(ANNOUNCE);
         loop {
             tokio::select! {
                 event = net.recv() => match event {
@@ -112,6 +134,7 @@ impl Coordinator {
                 _ = round.tick() => self.round().await,
                 _ = presence.tick() => self.tell_presence().await,
                 _ = sync.tick() => self.spawn_sync(),
+                _ = announce.tick() => self.announce().await,
             }
         }
     }
@@ -193,7 +216,7 @@ impl Coordinator {
     async fn left(&mut self, peer: PeerId, reason: String) {
         let name = self.peers.name(&peer);
         self.peers.disconnected(&peer, Instant::now());
-        self.streams.remove(&peer);
+        self.shares.remove(&peer);
         self.publish_connected();
         self.ctx.net.unroute(peer).await;
         tracing::info!(peer = peer.short(), reason, "peer left");
@@ -254,17 +277,17 @@ impl Coordinator {
         if !self.allowed(peer, Kind::Offer).await {
             return;
         }
-        let per_peer = self.streams.entry(peer).or_insert_with(|| Arc::new(tokio::sync::Semaphore::new(JOB_STREAMS_PER_PEER)));
+        let share = self.shares.entry(peer).or_default().clone();
         // Dropping the stream tells the requester that this device is busy; it goes on without it.
-        let (Ok(mine), Ok(all)) = (per_peer.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
+        let (Ok(mine), Ok(all)) = (share.streams.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
         else {
             tracing::debug!(peer = peer.short(), "job stream refused: too many are open");
             return;
         };
         let ctx = self.ctx.clone();
         tokio::spawn(async move {
-            let _mine = mine;
-            worker::serve(ctx, peer, stream, all).await;
+            let _permits = (mine, all);
+            worker::serve(ctx, peer, stream, share.running).await;
         });
     }
 
@@ -361,20 +384,27 @@ impl Coordinator {
         for (peer, _) in over {
             self.ctx.net.unblock(peer).await;
         }
-        if std::mem::take(&mut self.routed) {
-            self.ctx.net.provide_again().await;
-            for market in self.ctx.markets.view().iter() {
-                if let Some(head) = self.ctx.markets.head(&market.id) {
-                    self.ctx.net.put_head(market.id, head).await;
-                }
-            }
-        }
         for peer in self.peers.due(now) {
             let addresses = self.peers.dialling(&peer, now);
             self.ctx.net.start_dial(peer, addresses).await;
         }
         for peer in self.peers.connected_ids() {
             self.spawn_device_query(peer);
+        }
+    }
+
+    /// Tells the DHT again what is here after it has grown: at once for the first who joins, then once a round.
+    async fn announce(&mut self) {
+        let now = Instant::now();
+        if !self.routed || self.announced.is_some_and(|at| now.duration_since(at) < ROUND) {
+            return;
+        }
+        (self.routed, self.announced) = (false, Some(now));
+        self.ctx.net.provide_again().await;
+        for market in self.ctx.markets.view().iter() {
+            if let Some(head) = self.ctx.markets.head(&market.id) {
+                self.ctx.net.put_head(market.id, head).await;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::StreamExt;
 use msm_protocol::{
     ContentHash, PeerId,
     hash::Hasher,
@@ -24,6 +24,8 @@ const PROVIDERS_TRIED: usize = 16;
 pub const BAN: Duration = Duration::from_secs(600);
 /// One blob, whatever its providers do.
 const FETCH_TIME: Duration = Duration::from_secs(60);
+/// One provider of it.
+const PROVIDER_TIME: Duration = Duration::from_secs(20);
 /// A provider found in the DHT is dialled while it is found; this long its connection may take.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);
 
@@ -132,12 +134,24 @@ impl Attempt<'_> {
             }
         }
         drop(have);
-        let mut providers = self.ctx.net.find_providers(self.hash).await;
-        while let Some(peer) = providers.recv().await {
-            if peer == self.ctx.local || !self.ctx.wait_connected(peer, CONNECT_TIME).await {
-                continue;
-            }
-            if let Some(bytes) = self.take_from(peer).await {
+        // Waited for all at once: announced providers that do not exist must not cost their time one after the other.
+        let mut found = self.ctx.net.find_providers(self.hash).await;
+        let ctx = self.ctx.clone();
+        let mut providers = Box::pin(
+            futures::stream::poll_fn(move |cx| found.poll_recv(cx))
+                .map(move |peer| {
+                    let ctx = ctx.clone();
+                    async move {
+                        let there = peer != ctx.local && ctx.wait_connected(peer, CONNECT_TIME).await;
+                        there.then_some(peer)
+                    }
+                })
+                .buffer_unordered(ASKED_AT_ONCE),
+        );
+        while let Some(provider) = providers.next().await {
+            if let Some(peer) = provider
+                && let Some(bytes) = self.take_from(peer).await
+            {
                 return Ok(bytes);
             }
         }
@@ -167,7 +181,13 @@ impl Attempt<'_> {
         if self.tried.len() >= PROVIDERS_TRIED || self.ctx.is_banned(&peer) || !self.tried.insert(peer) {
             return None;
         }
-        match self.pull(peer).await {
+        let continued = !self.got.is_empty();
+        let mut pulled = self.pull_in_time(peer).await;
+        if continued && pulled.is_err() && self.got.is_empty() {
+            // What another had begun was wrong, perhaps: this one alone can show.
+            pulled = self.pull_in_time(peer).await;
+        }
+        match pulled {
             Ok(bytes) => {
                 if let Err(error) = self.ctx.store.put(bytes.clone()).await {
                     tracing::warn!(%error, hash = self.hash.short(), "blob not kept");
@@ -182,6 +202,14 @@ impl Attempt<'_> {
         }
     }
 
+    /// Nobody gets all the time that a blob may take.
+    async fn pull_in_time(&mut self, peer: PeerId) -> Result<Bytes, String> {
+        match tokio::time::timeout(PROVIDER_TIME, self.pull(peer)).await {
+            Ok(pulled) => pulled,
+            Err(_) => Err(format!("not whole within {} s", PROVIDER_TIME.as_secs())),
+        }
+    }
+
     async fn pull(&mut self, peer: PeerId) -> Result<Bytes, String> {
         self.givers.push(peer);
         loop {
@@ -193,10 +221,17 @@ impl Attempt<'_> {
                 Err(error) => return Err(error.to_string()),
             };
             let wrong_size = range.size > self.limit || (self.exact && range.size != self.limit);
-            let end = self.got.len() as u64 + range.bytes.len() as u64;
-            if wrong_size || end > range.size || (range.bytes.is_empty() && end < range.size) {
+            let offset = self.got.len() as u64;
+            let end = offset + range.bytes.len() as u64;
+            // Every answer is as long as it can be: one byte at a time would hold the fetch up (B20).
+            let whole_chunk = range.size.saturating_sub(offset).min(CHUNK_BYTES as u64);
+            if wrong_size || range.bytes.len() as u64 != whole_chunk {
                 self.blame(&[peer]).await;
-                let wrong = format!("it says {} bytes where {} are signed", range.size, self.limit);
+                let wrong = if wrong_size {
+                    format!("it says {} bytes where {} are signed", range.size, self.limit)
+                } else {
+                    format!("it sent {} bytes where {whole_chunk} were asked for", range.bytes.len())
+                };
                 self.wrong = Some(wrong.clone());
                 return Err(wrong);
             }
@@ -209,7 +244,7 @@ impl Attempt<'_> {
     }
 
     /// Checks the whole. Wrong bytes from a single giver are its lie; from several nobody can tell, so all is dropped
-    /// and the next provider starts from nothing.
+    /// and the last of them is asked for all of it.
     async fn finish(&mut self) -> Result<Bytes, String> {
         let got = std::mem::take(&mut self.got);
         let givers = std::mem::take(&mut self.givers);
@@ -229,22 +264,4 @@ impl Attempt<'_> {
             self.ctx.ban(*peer, BAN, "sent bytes that do not match their hash").await;
         }
     }
-}
-
-/// Fetches several blobs at once; fails with the first that cannot be had.
-pub async fn fetch_all(
-    ctx: &Arc<Context>,
-    wanted: Vec<(ContentHash, u64)>,
-    exact: bool,
-    hint: Option<PeerId>,
-) -> Result<Vec<(ContentHash, Bytes)>, FetchError> {
-    let mut fetches: FuturesUnordered<_> = wanted
-        .into_iter()
-        .map(|(hash, limit)| async move { fetch(ctx, hash, limit, exact, hint).await.map(|bytes| (hash, bytes)) })
-        .collect();
-    let mut all = Vec::new();
-    while let Some(result) = fetches.next().await {
-        all.push(result?);
-    }
-    Ok(all)
 }

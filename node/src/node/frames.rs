@@ -107,7 +107,12 @@ async fn read_frames<In: DeserializeOwned>(
     frames: mpsc::Sender<Result<In, FrameError>>,
 ) {
     loop {
-        let frame = match read_frame(&mut io).await {
+        let read = tokio::select! {
+            read = read_frame(&mut io) => read,
+            // Nobody listens any more: a peer that never closes must not keep this task.
+            () = frames.closed() => return,
+        };
+        let frame = match read {
             Ok(Some(bytes)) => cbor::from_slice(&bytes, FRAME_BYTES).map_err(FrameError::from),
             Ok(None) => return,
             Err(error) => Err(error),

@@ -41,11 +41,15 @@ use crate::{
     floors::Floors,
     home::{Home, HomeLock},
     monitor::Monitor,
-    net::{self, NetConfig},
+    net::{self, NetConfig, NetError},
     speed::Speed,
     store::StoreHandle,
 };
 
+/// Guests of the owner's own jobs at a time, on however many cores: each takes a child and its memory. *Judgement.*
+const OWN_SLOTS: usize = 8;
+/// Inputs of others that may be held at a time, KiB: 64 MiB.
+const INPUTS_KIB: usize = 64 * 1024;
 /// Job streams of others that may be open at a time, in all.
 const JOB_STREAMS: usize = 64;
 
@@ -85,7 +89,7 @@ impl NodeOptions {
     }
 }
 
-/// A running node. Dropping it without [`Node::shutdown`] ends its tasks without a word to its peers.
+/// A running node. Dropping it without [`Node::shutdown`] ends it without a word to its peers.
 pub struct Node {
     ctx: Arc<Context>,
     home: Home,
@@ -124,6 +128,7 @@ impl Node {
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slot_count = config.offer.slot_count(cores);
+        let own_slot_count = cores.min(OWN_SLOTS);
         let (connected_sender, connected) = watch::channel(Arc::new(Vec::<PeerId>::new()));
         let (address_sender, addresses) = watch::channel(Vec::new());
         let (asks, ask_receiver) = mpsc::channel(ASKS);
@@ -142,6 +147,9 @@ impl Node {
             packages: Packages::default(),
             slots: Arc::new(Semaphore::new(slot_count)),
             slot_count,
+            own_slots: Arc::new(Semaphore::new(own_slot_count)),
+            own_slot_count,
+            inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
             running_tasks: AtomicU32::new(0),
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),
             connected,
@@ -152,7 +160,12 @@ impl Node {
         let coordinator = Coordinator::new(ctx.clone(), connected_sender, address_sender);
         let coordinator = tokio::spawn(coordinator.run(net_events, ask_receiver));
         let node = Self { ctx, home, addresses, coordinator, _lock: lock };
-        node.ctx.markets.reload(&node.ctx).await?;
+        if let Err(error) = node.ctx.markets.reload(&node.ctx).await {
+            tracing::error!(%error, "a published market is not served");
+        }
+        if let Some(missing) = node.ctx.sandbox.walls().missing() {
+            tracing::warn!(missing, "guests run behind fewer walls than they should: msm doctor");
+        }
         node.dial_configured();
         Ok(node)
     }
@@ -164,6 +177,9 @@ impl Node {
             tokio::spawn(async move {
                 let mut wait = Duration::from_millis(250);
                 while let Err(error) = ctx.net.dial(door::peer_of(&address), vec![address.clone()]).await {
+                    if error == NetError::Closed {
+                        return;
+                    }
                     tracing::debug!(%address, %error, "not reached yet");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(30));
@@ -185,8 +201,13 @@ impl Node {
     /// Leaves the network in order and ends.
     pub async fn shutdown(self) {
         self.ctx.net.shutdown().await;
-        self.coordinator.abort();
-        let _ = self.coordinator.await;
         self.ctx.store.flush().await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The coordinator holds what holds everything else.
+        self.coordinator.abort();
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use msm_market_index::entry::open_manifest;
 use msm_protocol::{
     ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
-    document::Release,
+    document::{Release, Status},
     manifest::{Engine, Split, Variant},
 };
 use msm_sandbox::{Budget, Package, Work};
@@ -99,6 +99,10 @@ pub async fn install(
     engine: Option<Engine>,
     hint: Option<PeerId>,
 ) -> Result<Arc<Installed>, Refusal> {
+    if release.status == Status::Revoked {
+        let reason = format!("{}@{} was revoked by its market", release.name, release.version);
+        return Err(Refusal::new(RefusalCode::Revoked, reason));
+    }
     if let Some(package) = ctx.packages.cached(release.manifest, engine) {
         return Ok(package);
     }

@@ -20,9 +20,9 @@ use msm_protocol::{
 use msm_sandbox::{Call, Op, Package};
 use serde_bytes::ByteBuf;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::{AbortHandle, JoinSet},
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 
 use super::{
@@ -33,11 +33,15 @@ use super::{
 
 /// The offer must follow the opening of the stream within this (B45).
 const OFFER_TIME: Duration = Duration::from_secs(5);
+/// An input must be whole within this, or its memory is taken back: 8 MiB over 64 kbit/s take longer, 1 MiB does not.
+const INPUT_TIME: Duration = Duration::from_secs(150);
 /// A stream on which nothing runs and nothing is said is closed after this.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Serves one job stream to its end.
-pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, _permit: OwnedSemaphorePermit) {
+///
+/// `mine` bounds the tasks of this peer that run at a time, over all of its streams.
+pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, mine: Arc<Semaphore>) {
     let (mut frames, writer) = frames::open::<ToWorker>(stream);
     let offer = match tokio::time::timeout(OFFER_TIME, frames.recv()).await {
         Ok(Some(Ok(ToWorker::Offer(offer)))) => offer,
@@ -47,7 +51,7 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, _permit: Own
         Ok(None) | Err(_) => return,
     };
     let job = offer.job;
-    match accept(&ctx, peer, &offer).await {
+    match accept(&ctx, peer, &offer, mine).await {
         Ok(job) => {
             let engine = job.installed.engine.as_str().to_owned();
             if writer.send(&ToRequester::Accept(Accept { credit: CREDIT, engine })).await.is_ok() {
@@ -75,7 +79,12 @@ async fn end(ctx: &Context, peer: PeerId, writer: &FrameWriter, refusal: Refusal
 }
 
 /// Decides about an offer, in the order: lent at all, market, release, device, package, parameters.
-async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, Refusal> {
+async fn accept(
+    ctx: &Arc<Context>,
+    peer: PeerId,
+    offer: &Offer,
+    mine: Arc<Semaphore>,
+) -> Result<Job, Refusal> {
     if offer.v != 1 {
         return Err(bad(format!("offer version {} is not 1", offer.v)));
     }
@@ -83,7 +92,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
         let reason = format!("this device does not trust {}", offer.market);
         return Err(Refusal::new(RefusalCode::UntrustedMarket, reason));
     }
-    ctx.lending()?;
+    ctx.lends_to(&peer)?;
     let release = match ctx.markets.release(&offer.market, &offer.manifest) {
         Some(release) => {
             // A newer index may have withdrawn it; the job does not wait for that.
@@ -107,10 +116,6 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
             })?
         }
     };
-    if release.status == Status::Revoked {
-        let reason = format!("{}@{} was revoked by its market", release.name, release.version);
-        return Err(Refusal::new(RefusalCode::Revoked, reason));
-    }
     let installed = packages::install(ctx, &offer.market, &release, None, Some(peer)).await?;
     if !installed.manifest.allows(&offer.need) {
         let reason = "the offer asks less than the manifest requires";
@@ -119,7 +124,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, 
     let bad_params = |e: msm_protocol::manifest::ManifestError| Refusal::new(RefusalCode::BadInput, e.to_string());
     let params: Arc<str> = installed.manifest.check_params_text(&offer.params).map_err(bad_params)?.into();
     let package = Arc::new(installed.package(&params));
-    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, package, params };
+    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, package, params, mine };
     job.fits_device()?;
     Ok(job)
 }
@@ -132,12 +137,17 @@ struct Job {
     installed: Arc<Installed>,
     package: Arc<Package>,
     params: Arc<str>,
+    mine: Arc<Semaphore>,
 }
 
 /// An attempt whose input is still arriving.
 struct Arriving {
     header: TaskHeader,
     assembly: Assembly,
+    /// Its share of the memory for inputs of others.
+    memory: OwnedSemaphorePermit,
+    /// A sender that dawdles must not hold that memory.
+    until: Instant,
 }
 
 type Finished = (AttemptRef, ContentHash, Result<msm_sandbox::Output, Refusal>);
@@ -151,12 +161,24 @@ impl Job {
         }
     }
 
+    /// Trust can end while a job runs: a revoked package gets no more tasks, nor does one of a market that was removed.
+    fn still_vouched(&self) -> Result<(), Refusal> {
+        match self.ctx.markets.release(&self.offer.market, &self.offer.manifest) {
+            Some(release) if release.status == Status::Revoked => {
+                Err(Refusal::new(RefusalCode::Revoked, format!("{} was revoked by its market", release.name)))
+            }
+            Some(_) => Ok(()),
+            None => Err(Refusal::new(RefusalCode::UntrustedMarket, "its market does not vouch for it here any more")),
+        }
+    }
+
     async fn run(self, mut frames: mpsc::Receiver<Result<ToWorker, FrameError>>, writer: FrameWriter) {
         let mut arriving: HashMap<AttemptRef, Arriving> = HashMap::new();
         let mut running: HashMap<AttemptRef, AbortHandle> = HashMap::new();
         // Dropping the set when this function ends aborts every task in it, and with it its child.
         let mut tasks: JoinSet<Finished> = JoinSet::new();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_until = Instant::now() + IDLE_TIME;
         loop {
             let ended = tokio::select! {
@@ -180,9 +202,15 @@ impl Job {
                         Err(_) => Ok(()),
                     }
                 }
-                _ = heartbeat.tick(), if !running.is_empty() => {
-                    let attempts = running.keys().copied().collect();
-                    writer.send(&ToRequester::Heartbeat(Heartbeat { attempts })).await.map_err(|_| None)
+                _ = heartbeat.tick(), if !running.is_empty() || !arriving.is_empty() => {
+                    let now = Instant::now();
+                    if arriving.values().any(|task| task.until <= now) {
+                        Err(Some(Refusal::new(RefusalCode::Deadline, "an input took too long to arrive")))
+                    } else {
+                        // An input on a slow link is work too.
+                        let attempts = running.keys().chain(arriving.keys()).copied().collect();
+                        writer.send(&ToRequester::Heartbeat(Heartbeat { attempts })).await.map_err(|_| None)
+                    }
                 }
                 () = tokio::time::sleep_until(idle_until), if running.is_empty() => Err(None),
             };
@@ -206,7 +234,8 @@ impl Job {
     ) -> Result<(), Refusal> {
         match frame {
             ToWorker::Task(header) => {
-                self.ctx.lending()?;
+                self.still_vouched()?;
+                self.ctx.lends_to(&self.peer)?;
                 self.fits_device()?;
                 let attempt = AttemptRef { task: header.task, attempt: header.attempt };
                 if arriving.len() + running.len() >= CREDIT as usize {
@@ -217,10 +246,14 @@ impl Job {
                 }
                 let assembly =
                     Assembly::new(header.hash, header.size, TASK_BYTES as u64).map_err(|e| bad(e.to_string()))?;
-                let mut task = Arriving { header, assembly };
+                let kib = u32::try_from(header.size.div_ceil(1024)).unwrap_or(u32::MAX);
+                let memory = self.ctx.inputs.clone().try_acquire_many_owned(kib).map_err(|_| {
+                    Refusal::new(RefusalCode::Busy, format!("{kib} KiB of input do not fit into what is free now"))
+                })?;
+                let mut task = Arriving { header, assembly, memory, until: Instant::now() + INPUT_TIME };
                 if task.assembly.is_empty() {
                     let input = task.assembly.finish().map_err(|e| bad(e.to_string()))?;
-                    running.insert(attempt, tasks.spawn(self.execute(attempt, &task.header, input)));
+                    running.insert(attempt, tasks.spawn(self.execute(attempt, &task.header, input, task.memory)));
                 } else {
                     arriving.insert(attempt, task);
                 }
@@ -229,10 +262,10 @@ impl Job {
                 let attempt = AttemptRef { task: chunk.task, attempt: chunk.attempt };
                 // The rest of a cancelled input is still on its way.
                 let Some(task) = arriving.get_mut(&attempt) else { return Ok(()) };
-                if let Some(input) = task.assembly.add(&chunk).map_err(|e| bad(e.to_string()))? {
-                    let header = task.header.clone();
-                    arriving.remove(&attempt);
-                    running.insert(attempt, tasks.spawn(self.execute(attempt, &header, input)));
+                if let Some(input) = task.assembly.add(&chunk).map_err(|e| bad(e.to_string()))?
+                    && let Some(task) = arriving.remove(&attempt)
+                {
+                    running.insert(attempt, tasks.spawn(self.execute(attempt, &task.header, input, task.memory)));
                 }
             }
             ToWorker::Cancel(attempt) => {
@@ -253,8 +286,9 @@ impl Job {
         attempt: AttemptRef,
         header: &TaskHeader,
         input: Bytes,
+        memory: OwnedSemaphorePermit,
     ) -> impl Future<Output = Finished> + Send + use<> {
-        let ctx = self.ctx.clone();
+        let (ctx, mine) = (self.ctx.clone(), self.mine.clone());
         let hash = header.hash;
         let call = Call {
             package: self.package.clone(),
@@ -265,6 +299,9 @@ impl Job {
             budget: self.installed.budget(),
         };
         async move {
+            let _memory = memory;
+            // Its own share first: who sends much waits for himself, not before others.
+            let _mine = mine.acquire().await;
             let _slot = ctx.slots.acquire().await;
             ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
             let _running = Running(&ctx);

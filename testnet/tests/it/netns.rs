@@ -197,15 +197,17 @@ fn b81_killed_workers_change_nothing() {
         lab.done(&mut running, number * 6);
         let victim = number as usize % lab.workers.len();
         lab.workers[victim].kill().unwrap();
+        hits += usize::from(lab.job()["state"] == "running");
         let job = lab.check(running, &out);
         reruns += job["tasks_rerun"].as_u64().unwrap();
-        hits += job["devices"].as_array().unwrap().iter().filter(|device| device["lost"].is_string()).count();
         let host = ["w1", "w2", "w3"][victim];
         lab.workers[victim] = Node::start(lab.net.client(host).unwrap(), &[]).unwrap();
         lab.cli.sees(&lab.workers.iter().collect::<Vec<_>>(), FOUND).unwrap();
     }
-    eprintln!("b81: {JOBS} jobs, {hits} lost a worker, {reruns} tasks tried again, all results equal to the local one");
-    assert!(hits * 2 > JOBS as usize, "too few kills came while the job ran: {hits}");
+    eprintln!(
+        "b81: {JOBS} jobs, {hits} kills while they ran, {reruns} tasks tried again, all results as the local one"
+    );
+    assert!(hits * 2 > JOBS as usize && reruns > 0, "too few kills came while a job ran: {hits}");
 }
 
 #[test]

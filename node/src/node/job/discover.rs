@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
-use msm_protocol::{device::Requirements, message::Discovery};
+use msm_protocol::{MarketId, device::Requirements, limits::DEVICE_LIST, message::Discovery};
 use msm_scheduler::Candidate;
 use tokio::time::Instant;
 
@@ -24,6 +24,14 @@ pub struct Found {
     pub candidate: Candidate,
     /// Its owner's name for it.
     pub name: String,
+}
+
+impl Found {
+    /// False when it says that its owner does not trust `market`. A full list may leave some out.
+    pub fn trusts(&self, market: &MarketId) -> bool {
+        let trusted = &self.candidate.info.ext.markets;
+        trusted.contains(market) || trusted.len() >= DEVICE_LIST
+    }
 }
 
 /// Waits, right after start, until neighbours are connected: once, however many ask.

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use msm_protocol::{
-    ContentHash, PeerId, Refusal,
+    ContentHash, PeerId, Refusal, RefusalCode,
     job::AttemptRef,
     limits::{CREDIT, LEASE_MIN},
 };
-use msm_sandbox::{Call, Op, Package};
+use msm_sandbox::{Call, Op, Package, Work};
 use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
 use tokio::{
     sync::mpsc,
@@ -21,15 +21,18 @@ use tokio::{
 
 use super::{
     Invocation, Record, Resolved, discover, error_of,
+    tile::Core,
     remote::{self, FromRemote, Terms, ToRemote},
 };
 use crate::{
-    command::{self, CommandError, Event, JobDevice, OnLoss},
+    command::{self, CommandError, ErrorCode, Event, JobDevice, OnLoss},
     node::{context::Context, fetch::BAN},
 };
 
 /// Commands that may wait for one worker's stream: its credit, and a cancel for each.
 const COMMANDS: usize = 4 * CREDIT as usize;
+/// Notes kept of what went wrong in one job.
+const NOTES: usize = 64;
 /// Reports of all streams that may wait for the driver.
 const REPORTS: usize = 64;
 
@@ -81,6 +84,7 @@ impl Invocation {
             local_handles: HashMap::new(),
             arrived: None,
             refusals: Vec::new(),
+            failed_on: HashMap::new(),
         };
         for row in selection.rows.iter().filter(|row| row.used) {
             match row.peer {
@@ -122,6 +126,8 @@ struct Driver<'a> {
     /// Bytes of the result that the scheduler is being told about.
     arrived: Option<Bytes>,
     refusals: Vec<(PeerId, Refusal)>,
+    /// Who was the first to fail a task.
+    failed_on: HashMap<u32, PeerId>,
 }
 
 impl Driver<'_> {
@@ -133,7 +139,7 @@ impl Driver<'_> {
 
     fn work_here(&mut self) {
         self.joined(Worker::Local);
-        self.handle(Input::WorkerReady { worker: Worker::Local, credit: self.ctx.slot_count as u32 });
+        self.handle(Input::WorkerReady { worker: Worker::Local, credit: self.ctx.own_slot_count as u32 });
     }
 
     async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Bytes>, CommandError> {
@@ -164,12 +170,29 @@ impl Driver<'_> {
             End::Partial(missing) => {
                 self.record.report.state = command::JobState::Partial;
                 let note = format!("{} of {} tasks are missing: {missing:?}", missing.len(), self.record.report.tasks);
-                self.record.report.notes.push(note);
+                self.note(note);
             }
             End::Failed(refusal) => return Err(error_of(&refusal)),
         }
-        // A partial result is what there is: missing parts are left out of the merge.
-        Ok(self.outputs.into_iter().flatten().collect())
+        self.fill_gaps()
+    }
+
+    /// The outputs in order. Where a task has none (a partial result) a picture gets transparent rows of the same size,
+    /// pieces of bytes, lines and arrays are left out, and a service's own merge is not asked to guess.
+    fn fill_gaps(self) -> Result<Vec<Bytes>, CommandError> {
+        let mut parts = Vec::with_capacity(self.outputs.len());
+        for (input, output) in self.inputs.iter().zip(self.outputs) {
+            match (output, self.package.work) {
+                (Some(output), _) => parts.push(output),
+                (None, Work::ImageRows { .. }) => parts.extend(Core::of_input(input).map(Core::blank)),
+                (None, Work::Bytes { .. } | Work::Lines { .. } | Work::JsonArray) => {}
+                (None, _) => {
+                    let message = "the job is incomplete, and this service's result cannot be put together from parts";
+                    return Err(CommandError::new(ErrorCode::Failed, message).or_try("msm jobs"));
+                }
+            }
+        }
+        Ok(parts)
     }
 
     fn no_local(&self) -> bool {
@@ -181,7 +204,7 @@ impl Driver<'_> {
             Some((peer, refusal)) => {
                 Refusal::new(refusal.code, format!("no device took the job; {}: {refusal}", self.name(*peer)))
             }
-            None => Refusal::new(msm_protocol::RefusalCode::Constraint, "every device was lost"),
+            None => Refusal::new(RefusalCode::Constraint, "every device was lost"),
         }
     }
 
@@ -192,19 +215,26 @@ impl Driver<'_> {
     async fn hear(&mut self, report: FromRemote) {
         match report {
             FromRemote::Input(input, bytes) => {
+                if let (Input::Result { worker: Worker::Remote(peer), attempt, .. }, Some(bytes)) = (&input, &bytes)
+                    && !self.has_shape(attempt.task, bytes)
+                {
+                    let (peer, what) = (*peer, "an output that is not the size of its tile".to_owned());
+                    return Box::pin(self.hear(FromRemote::Lied(peer, what))).await;
+                }
                 match &input {
                     Input::WorkerReady { worker, .. } => self.joined(*worker),
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
                     Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => self.failed(*peer, *attempt, refusal),
                     _ => {}
                 }
+                let input = self.weigh(input);
                 self.arrived = bytes;
                 self.handle(input);
             }
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
                 let (job_id, name, code) = (self.record.report.job_id, self.name(peer), refusal.code.to_string());
-                self.record.report.notes.push(format!("{name} did not take the job: {refusal}"));
+                self.note(format!("{name} did not take the job: {refusal}"));
                 let reason = refusal.reason.clone();
                 self.ctx.emit(Event::DeviceRefused { job_id, peer_id: peer, name, code, reason });
                 self.refusals.push((peer, refusal));
@@ -217,10 +247,28 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether an output can be one of this task: a picture's tile has a size that nobody may change.
+    fn has_shape(&self, task: u32, output: &Bytes) -> bool {
+        let Work::ImageRows { .. } = self.package.work else { return true };
+        let core = self.inputs.get(task as usize).and_then(|input| Core::of_input(input));
+        core.is_some_and(|core| core.fits(output))
+    }
+
+    /// One stranger's word that the service itself fails does not end the job: another device must say so too.
+    fn weigh(&mut self, input: Input) -> Input {
+        let Input::Failed { worker: Worker::Remote(peer), attempt, refusal } = &input else { return input };
+        let first = *self.failed_on.entry(attempt.task).or_insert(*peer);
+        if !refusal.code.is_deterministic() || first != *peer {
+            return input;
+        }
+        let refusal = Refusal::new(RefusalCode::TaskCrashed, refusal.to_string());
+        Input::Failed { worker: Worker::Remote(*peer), attempt: *attempt, refusal }
+    }
+
     fn failed(&mut self, peer: PeerId, attempt: AttemptRef, refusal: &Refusal) {
         let AttemptRef { task, attempt } = attempt;
         let (job_id, code, reason) = (self.record.report.job_id, refusal.code.to_string(), refusal.reason.clone());
-        self.record.report.notes.push(format!("task {task} failed on {}: {refusal}", self.name(peer)));
+        self.note(format!("task {task} failed on {}: {refusal}", self.name(peer)));
         self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, task, attempt, code, reason });
     }
 
@@ -232,8 +280,15 @@ impl Driver<'_> {
     }
 
     fn local_done(&mut self, result: Result<LocalResult, tokio::task::JoinError>) {
-        // A cancelled local attempt is not waited for.
-        let Ok((attempt, result)) = result else { return };
+        let (attempt, result) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                // A cancelled attempt is not waited for; one that broke is, and has no lease.
+                let broken = self.local_handles.iter().find(|(_, handle)| handle.id() == error.id()).map(|(at, _)| *at);
+                let Some(attempt) = broken else { return };
+                (attempt, Err(Refusal::new(RefusalCode::TaskCrashed, "the local attempt broke")))
+            }
+        };
         self.local_handles.remove(&attempt);
         let worker = Worker::Local;
         match result {
@@ -307,7 +362,7 @@ impl Driver<'_> {
             budget: self.resolved.installed.budget(),
         };
         let handle = self.locals.spawn(async move {
-            let _slot = ctx.slots.acquire().await;
+            let _slot = ctx.own_slots.acquire().await;
             (attempt, ctx.sandbox.call(call).await.map(|output| output.bytes))
         });
         self.local_handles.insert(attempt, handle);
@@ -356,8 +411,17 @@ impl Driver<'_> {
         let peer_id = self.peer_of(worker);
         let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
         self.leave(peer_id, reason.clone());
-        self.record.report.notes.push(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
+        self.note(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
         self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
+    }
+
+    fn note(&mut self, note: String) {
+        let notes = &mut self.record.report.notes;
+        match notes.len() {
+            0..NOTES => notes.push(note),
+            NOTES => notes.push("… and more".to_owned()),
+            _ => {}
+        }
     }
 
     fn peer_of(&self, worker: Worker) -> PeerId {

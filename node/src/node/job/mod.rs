@@ -5,6 +5,7 @@ pub use discover::settle;
 mod discover;
 mod drive;
 mod remote;
+mod tile;
 
 use std::{
     sync::Arc,
@@ -22,7 +23,7 @@ use msm_protocol::{
     manifest::{Engine, Range},
 };
 use msm_sandbox::{Budget, Call, Op};
-use msm_scheduler::{DeviceWish, JobShape, Selection};
+use msm_scheduler::{DeviceWish, JobShape, Row, Selection};
 
 use super::{
     context::{Ask, Context},
@@ -187,8 +188,16 @@ impl Invocation {
             upload: None,
             rates: Vec::new(),
         };
-        let candidates: Vec<_> = found.iter().map(|found| found.candidate.clone()).collect();
-        let selection = msm_scheduler::select(&own, &candidates, &resolved.need, resolved.wish, shape);
+        // Who says that its owner does not trust the market would refuse: not counted among those that could help.
+        let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
+        let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
+        let mut selection = msm_scheduler::select(&own, &candidates, &resolved.need, resolved.wish, shape);
+        selection.rows.extend(others.iter().map(|found| Row {
+            peer: Some(found.candidate.peer),
+            eqs: found.candidate.info.eqs,
+            used: false,
+            why: "its owner does not trust this market".to_owned(),
+        }));
         if self.invoke.plan {
             return Ok(Steps::Planned(self.plan(&selection, &found, inputs.len() as u32)));
         }

@@ -76,7 +76,10 @@ impl Markets {
             publish_folder: None,
             added: now(),
         };
-        self.replace(MarketView::pinned(entry.clone()));
+        // What was believed of it before is not forgotten with the trust: it cannot be rolled back by adding it again.
+        let saved = super::saved::load(&self.floors, target.market)
+            .map_err(|e| CommandError::new(ErrorCode::Verification, e.to_string()))?;
+        self.insert(super::saved::restore(entry.clone(), saved, &ctx.store).await);
         // A folder or server that is named must prove itself before it is written down.
         if let Err(error) = self.find_index(ctx, &target).await {
             self.forget(&target.market);
@@ -94,10 +97,7 @@ impl Markets {
             self.forget(&target.market);
             return Err(error.into());
         }
-        let mut view = view.unwrap_or_else(|| MarketView::pinned(entry.clone()));
-        view.entry = entry;
-        let row = view.row();
-        self.replace(view);
+        let row = self.rename(entry);
         ctx.tell(Ask::MarketChanged(target.market)).await;
         Ok(row)
     }
@@ -121,6 +121,20 @@ impl Markets {
         }
     }
 
+    /// Gives a market its final entry, whatever was learned of it meanwhile.
+    fn rename(&self, entry: MarketEntry) -> MarketRow {
+        let mut row = MarketView::pinned(entry.clone()).row();
+        self.view.send_modify(|views| {
+            let mut all = Vec::clone(views);
+            if let Some(view) = all.iter_mut().find(|view| view.id == entry.market) {
+                view.entry = entry.clone();
+                row = view.row();
+            }
+            *views = Arc::new(all);
+        });
+        row
+    }
+
     fn forget(&self, market: &MarketId) {
         self.view.send_modify(|views| *views = Arc::new(views.iter().filter(|v| v.id != *market).cloned().collect()));
     }
@@ -141,22 +155,24 @@ impl Markets {
     /// Reads the registry again and the folders of markets that this home publishes.
     pub async fn reload(&self, ctx: &Arc<Context>) -> Result<(), CommandError> {
         let registry = self.home.markets()?;
+        // One damaged folder does not keep the others from being served.
+        let mut failed = Ok(());
         for entry in registry.entries() {
             if self.get(&entry.market).is_none() {
                 let saved = super::saved::load(&self.floors, entry.market)
                     .map_err(|e| CommandError::new(ErrorCode::Verification, e.to_string()))?;
-                self.replace(super::saved::restore(entry.clone(), saved, &ctx.store).await);
+                self.insert(super::saved::restore(entry.clone(), saved, &ctx.store).await);
                 ctx.tell(Ask::MarketChanged(entry.market)).await;
             }
             if let Some(folder) = &entry.publish_folder {
                 let source = Source::Folder(PublishedFolder::at(folder));
                 if let Err(error) = self.import(ctx, entry.market, &source).await {
                     let message = format!("market {} in {}: {error}", entry.alias, Path::new(folder).display());
-                    return Err(CommandError::new(ErrorCode::Verification, message));
+                    failed = Err(CommandError::new(ErrorCode::Verification, message));
                 }
             }
         }
-        Ok(())
+        failed
     }
 
     /// Takes a market from its files, packages included, so that this node can serve all of it.
@@ -192,6 +208,6 @@ impl MarketView {
     /// A market of which nothing is known yet but its id.
     fn pinned(entry: MarketEntry) -> Self {
         let trusted = msm_market_index::TrustedMarket::pin(entry.market);
-        Self::new(entry, trusted, Saved::default(), Vec::new())
+        Self::new(entry, trusted, Saved::default(), Vec::new(), Vec::new())
     }
 }

@@ -10,14 +10,14 @@ pub mod source;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use msm_market_index::{Freshness, HeadOutcome, ResolveError, ServiceRef, TrustError, TrustedMarket, TreeWalk, resolve};
 use msm_protocol::{
     ContentHash, MarketId, PeerId,
-    document::Release,
+    document::{Release, Status},
     limits::{PAGE_BYTES, ROOTS_PER_RESPONSE},
     message::{HeadRequest, HeadResponse},
 };
@@ -36,6 +36,9 @@ use crate::{
     home::{Home, MarketEntry},
     net::{NetError, Verdict},
 };
+
+/// One peer's whole answer about one market: a mute one is not waited for any longer.
+const SYNC_TIME: Duration = Duration::from_secs(10);
 
 /// Why a market could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +71,10 @@ impl From<TrustError> for MarketError {
     fn from(error: TrustError) -> Self {
         let text = bare(&error);
         match error {
-            TrustError::BadMessage { .. }
-            | TrustError::WrongType { .. }
-            | TrustError::Untrusted { .. }
-            | TrustError::Threshold { .. }
-            | TrustError::MarketMismatch { .. } => Self::Forged(text),
+            // Other keys may be those of a root that is not here yet: no proof of ill will.
+            TrustError::BadMessage { .. } | TrustError::WrongType { .. } | TrustError::MarketMismatch { .. } => {
+                Self::Forged(text)
+            }
             // Old news, or what the market itself has signed.
             _ => Self::Refused(text),
         }
@@ -99,6 +101,8 @@ pub struct MarketView {
     /// Releases of the index in use.
     pub releases: Arc<Vec<Release>>,
     by_manifest: Arc<HashMap<ContentHash, usize>>,
+    /// Pages of the index in use: pinned in the store, so that an offline restart finds them.
+    pages: Arc<Vec<ContentHash>>,
 }
 
 impl MarketView {
@@ -189,9 +193,11 @@ impl Markets {
         let entries = home.markets()?;
         let mut views = Vec::new();
         for entry in entries.entries() {
-            let saved = saved::load(&floors, entry.market)
-                .map_err(|e| CommandError::new(ErrorCode::Verification, format!("market {}: {e}", entry.alias)))?;
-            views.push(saved::restore(entry.clone(), saved, store).await);
+            match saved::load(&floors, entry.market) {
+                Ok(saved) => views.push(saved::restore(entry.clone(), saved, store).await),
+                // What was believed is not known any more, so nothing of this market is. The others go on.
+                Err(error) => tracing::error!(market = entry.alias, %error, "market left out"),
+            }
         }
         Ok(Self { home, floors, view: watch::Sender::new(Arc::new(views)), round: Default::default(), updating: Mutex::default() })
     }
@@ -251,7 +257,9 @@ impl Markets {
             Ok(HeadOutcome::Known) => HeadNews::Current,
             Ok(_) => HeadNews::Newer,
             // Signed by keys of a root that is not here yet, perhaps: its sender may have that root.
-            Err(TrustError::RootVersion { .. }) => HeadNews::Unknown,
+            Err(TrustError::RootVersion { .. } | TrustError::Untrusted { .. } | TrustError::Threshold { .. }) => {
+                HeadNews::Unknown
+            }
             Err(TrustError::Rollback { .. } | TrustError::Expired { .. }) => HeadNews::Old,
             Err(_) => HeadNews::Bad,
         }
@@ -320,16 +328,19 @@ impl Markets {
         }
     }
 
-    /// Asks everybody connected for newer indexes of every market.
+    /// Asks everybody connected for newer indexes of every market; a mute peer delays the others by nothing.
     pub async fn sync_all(&self, ctx: &Arc<Context>) {
         let _one_round = self.round.lock().await;
         let peers = ctx.connected();
         for view in self.view().iter() {
-            for peer in &peers {
-                if let Err(error) = self.sync_from(ctx, view.id, *peer).await {
-                    tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update");
+            let asks = peers.iter().map(async |peer| {
+                match tokio::time::timeout(SYNC_TIME, self.sync_from(ctx, view.id, *peer)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update"),
+                    Err(_) => tracing::debug!(peer = peer.short(), market = view.id.short(), "no update in time"),
                 }
-            }
+            });
+            futures::future::join_all(asks).await;
         }
     }
 
@@ -380,12 +391,11 @@ impl Markets {
         head: Option<ByteBuf>,
         source: &Source,
     ) -> Result<(), MarketError> {
-        let lock = self.lock_of(market);
-        let _one_at_a_time = lock.lock().await;
+        let guard = self.lock_of(market).lock_owned().await;
         let view = self.get(&market).ok_or(MarketError::NotTrusted(market))?;
         let mut trusted = TrustedMarket::clone(&view.trusted);
         let mut saved = saved::Saved::clone(&view.saved);
-        let (mut releases, mut changed) = (None, false);
+        let (mut content, mut changed) = ((view.releases.to_vec(), view.pages.to_vec()), false);
         for root in roots {
             if let msm_market_index::RootOutcome::Accepted { .. } = trusted.update_root(&root, now())? {
                 saved.roots.push(root);
@@ -395,7 +405,7 @@ impl Markets {
         if trusted.index().is_none() {
             // New keys for index or head begin a new line: what the old ones signed neither binds nor stays.
             (saved.head, saved.index) = (None, None);
-            releases = Some(Vec::new());
+            content = Default::default();
         }
         if let Some(head) = head {
             match trusted.update_head(&head, now())? {
@@ -411,11 +421,11 @@ impl Markets {
                     trusted.update_index(&index, now()).map_err(|error| MarketError::Refused(bare(&error)))?;
                     let all = read_releases(ctx, &trusted, source).await?;
                     if same_line {
-                        msm_market_index::trust::check_successor(&view.releases, &all)?;
+                        msm_market_index::trust::check_successor(&view.releases, &all.0)?;
                     }
                     saved.head = Some(head);
                     saved.index = Some(ByteBuf::from(index.to_vec()));
-                    releases = Some(all);
+                    content = all;
                     changed = true;
                 }
             }
@@ -424,11 +434,29 @@ impl Markets {
             return Ok(());
         }
         saved.floor = trusted.floor();
-        saved::save(&self.floors, market, &saved).await?;
         let before = view.version();
-        let next = MarketView::new(view.entry, trusted, saved, releases.unwrap_or_else(|| view.releases.to_vec()));
-        let (alias, version) = (next.entry.alias.clone(), next.version());
-        self.replace(next);
+        let next = MarketView::new(view.entry, trusted, saved, content.0, content.1);
+        // From here on whoever asked may go away: what is on disk and what is believed stay the same.
+        let ctx = ctx.clone();
+        let commit = tokio::spawn(async move {
+            let _guard = guard;
+            ctx.markets.commit(&ctx, next, before).await
+        });
+        commit.await.map_err(|_| MarketError::Interrupted)?
+    }
+
+    /// Writes the floor, then lets everybody see the new view.
+    async fn commit(&self, ctx: &Context, next: MarketView, before: u64) -> Result<(), MarketError> {
+        saved::save(&self.floors, next.id, &next.saved).await?;
+        let (market, alias, version) = (next.id, next.entry.alias.clone(), next.version());
+        for page in next.pages.iter() {
+            ctx.store.pin(*page).await;
+        }
+        let Some(old) = self.replace(next) else { return Err(MarketError::NotTrusted(market)) };
+        let current = self.get(&market);
+        for page in old.pages.iter().filter(|page| current.as_ref().is_none_or(|view| !view.pages.contains(page))) {
+            ctx.store.unpin(*page).await;
+        }
         tracing::info!(market = market.short(), alias, version, "market updated");
         if version != before {
             ctx.emit(Event::MarketUpdated { alias, version });
@@ -437,20 +465,39 @@ impl Markets {
         Ok(())
     }
 
-    fn replace(&self, next: MarketView) {
+    /// Replaces the view of a market that is still trusted; returns the old one.
+    fn replace(&self, next: MarketView) -> Option<MarketView> {
+        let mut old = None;
         self.view.send_modify(|views| {
             let mut all = Vec::clone(views);
-            match all.iter_mut().find(|view| view.id == next.id) {
-                Some(place) => *place = next,
-                None => all.push(next),
+            if let Some(place) = all.iter_mut().find(|view| view.id == next.id) {
+                // The owner may have renamed it meanwhile.
+                let entry = place.entry.clone();
+                old = Some(std::mem::replace(place, MarketView { entry, ..next }));
             }
+            *views = Arc::new(all);
+        });
+        old
+    }
+
+    /// Begins to trust a market.
+    fn insert(&self, view: MarketView) {
+        self.view.send_modify(|views| {
+            let mut all: Vec<_> = views.iter().filter(|known| known.id != view.id).cloned().collect();
+            all.push(view);
             *views = Arc::new(all);
         });
     }
 }
 
 impl MarketView {
-    fn new(entry: MarketEntry, trusted: TrustedMarket, saved: saved::Saved, releases: Vec<Release>) -> Self {
+    fn new(
+        entry: MarketEntry,
+        trusted: TrustedMarket,
+        saved: saved::Saved,
+        releases: Vec<Release>,
+        pages: Vec<ContentHash>,
+    ) -> Self {
         let by_manifest = releases.iter().enumerate().map(|(at, release)| (release.manifest, at)).collect();
         Self {
             id: entry.market,
@@ -459,6 +506,7 @@ impl MarketView {
             saved: Arc::new(saved),
             releases: Arc::new(releases),
             by_manifest: Arc::new(by_manifest),
+            pages: Arc::new(pages),
         }
     }
 }
@@ -473,15 +521,15 @@ async fn read_releases(
     ctx: &Arc<Context>,
     trusted: &TrustedMarket,
     source: &Source,
-) -> Result<Vec<Release>, MarketError> {
+) -> Result<(Vec<Release>, Vec<ContentHash>), MarketError> {
     let refused = |error: msm_market_index::TreeError| MarketError::Refused(format!("bad-message: index tree: {error}"));
-    let Some(index) = trusted.index() else { return Ok(Vec::new()) };
+    let Some(index) = trusted.index() else { return Ok(Default::default()) };
     let mut walk = TreeWalk::all(index);
     let mut pages: HashMap<ContentHash, Bytes> = HashMap::new();
     loop {
         let missing = walk.advance(|hash| pages.get(hash).cloned()).map_err(refused)?;
         if missing.is_empty() {
-            return walk.releases().map_err(refused);
+            return Ok((walk.releases().map_err(refused)?, pages.into_keys().collect()));
         }
         for hash in missing {
             let page = source.get(ctx, hash, PAGE_BYTES as u64, false).await?;
@@ -495,6 +543,12 @@ fn find_hash(views: &[MarketView], hash: ContentHash) -> Result<Found, CommandEr
         let release = view.releases.get(*view.by_manifest.get(&hash)?)?.clone();
         Some(Found { market: view.id, alias: view.entry.alias.clone(), index_version: view.version(), release })
     });
+    if let Some(Found { release, .. }) = &found
+        && release.status == Status::Revoked
+    {
+        let message = format!("refused: revoked: {}@{} was revoked by its market", release.name, release.version);
+        return Err(CommandError::new(ErrorCode::Verification, message).or_try(format!("msm show {}", release.name)));
+    }
     found.ok_or_else(|| {
         let message = format!("refused: unknown-package: {hash} is in no index of a market that is trusted here");
         CommandError::new(ErrorCode::NotFound, message).or_try("msm search")

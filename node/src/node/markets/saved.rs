@@ -65,13 +65,14 @@ pub async fn restore(entry: MarketEntry, saved: Saved, store: &StoreHandle) -> M
     if let Err(error) = verify() {
         tracing::warn!(market = entry.market.short(), %error, "saved state not usable; asking peers again");
     }
-    let mut releases = Vec::new();
+    let (mut releases, mut held) = (Vec::new(), Vec::new());
     if let Some(index) = trusted.index() {
         let mut walk = TreeWalk::all(index);
         let mut pages = HashMap::new();
         while let Ok(missing) = walk.advance(|hash| pages.get(hash).cloned()) {
             if missing.is_empty() {
                 releases = walk.releases().unwrap_or_default();
+                held = pages.into_keys().collect();
                 break;
             }
             let mut lost = false;
@@ -91,5 +92,5 @@ pub async fn restore(entry: MarketEntry, saved: Saved, store: &StoreHandle) -> M
             }
         }
     }
-    MarketView::new(entry, trusted, saved, releases)
+    MarketView::new(entry, trusted, saved, releases, held)
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use msm_market_index::{FolderError, PublishedFolder};
+use msm_market_index::{PublishedFolder, folder::FolderError};
 use msm_protocol::{ContentHash, PeerId};
 
 use crate::node::{

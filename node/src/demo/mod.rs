@@ -25,7 +25,8 @@ use crate::{
         signals::Signals,
     },
     command::{
-        Command, CommandError, Devices, Door, EVENT_QUEUE, ErrorCode, Event, Invoke, JobReport, Reply, Request, Response,
+        Command, CommandError, Devices, Door, EVENT_QUEUE, ErrorCode, Event, Invoke, JobReport, Reply, Request,
+        Response,
     },
     node::{Node, NodeDoor, NodeOptions},
 };
@@ -108,7 +109,11 @@ async fn with_node(
     let address = listening(&door).await?;
     let mut crew = Crew::start(stage, &address).map_err(failed)?;
     crew.gather(&door, GATHER).await?;
-    say(screen, "devices", &format!("{} and this one, {} processes on 127.0.0.1", crew.names().join(", "), crew.len() + 1));
+    say(
+        screen,
+        "devices",
+        &format!("{} and this one, {} processes on 127.0.0.1", crew.names().join(", "), crew.len() + 1),
+    );
 
     // The first call installs the service on every device: by its hash, from the device that publishes the market.
     let sample = picture::draw(64, 64).map_err(failed)?;

@@ -107,7 +107,11 @@ fn blobs() -> request_response::Behaviour<BytesCodec> {
         .with_request_timeout(BLOB_TIMEOUT)
         .with_max_concurrent_streams(BLOB_STREAMS);
     let protocols = [(StreamProtocol::new(name::BLOB), request_response::ProtocolSupport::Full)];
-    request_response::Behaviour::with_codec(BytesCodec { request: CONTROL_BYTES, response: FRAME_BYTES }, protocols, config)
+    request_response::Behaviour::with_codec(
+        BytesCodec { request: CONTROL_BYTES, response: FRAME_BYTES },
+        protocols,
+        config,
+    )
 }
 
 /// Small networks: a mesh of three where libp2p's default wants six. Messages carry no gossipsub signature: what they

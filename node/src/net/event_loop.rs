@@ -249,7 +249,9 @@ impl EventLoop {
 
     fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, answer: Option<Answer<PeerId>>) {
         let options = match (peer.as_ref().and_then(to_libp2p), addresses.split_first()) {
-            (Some(peer), _) => DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build(),
+            (Some(peer), _) => {
+                DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build()
+            }
             (None, Some((first, _))) => DialOpts::unknown_peer_id().address(first.clone()).build(),
             (None, None) => {
                 if let Some(answer) = answer {
@@ -324,12 +326,7 @@ impl EventLoop {
         }
     }
 
-    fn connected(
-        &mut self,
-        peer_id: Libp2pPeerId,
-        connection: libp2p::swarm::ConnectionId,
-        endpoint: ConnectedPoint,
-    ) {
+    fn connected(&mut self, peer_id: Libp2pPeerId, connection: libp2p::swarm::ConnectionId, endpoint: ConnectedPoint) {
         let answer = self.dials.remove(&connection);
         let Some(peer) = from_libp2p(&peer_id) else {
             // Not an Ed25519 key: no MSM node.
@@ -407,8 +404,12 @@ impl EventLoop {
             self.heard.values_mut().for_each(|heard| *heard += pause);
             return;
         }
-        let silent: Vec<_> =
-            self.heard.iter().filter(|(_, heard)| now.duration_since(**heard) > SILENCE).map(|(peer, _)| *peer).collect();
+        let silent: Vec<_> = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| now.duration_since(**heard) > SILENCE)
+            .map(|(peer, _)| *peer)
+            .collect();
         for peer_id in silent {
             self.heard.remove(&peer_id);
             let _ = self.swarm.disconnect_peer_id(peer_id);
@@ -454,7 +455,9 @@ impl EventLoop {
 
     fn kad(&mut self, event: kad::Event) {
         match event {
-            kad::Event::InboundRequest { request: kad::InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => {
                 let market = record.key.as_ref().strip_prefix(b"/msm/head/").and_then(|id| id.try_into().ok());
                 match (from_libp2p(&source), market) {
                     (Some(from), Some(market)) => {
@@ -518,11 +521,9 @@ fn inbound(
         Reply { channel, kind: PhantomData }
     }
     Ok(match exchange {
-        Exchange::Device => NetEvent::DeviceAsked {
-            peer,
-            message: cbor::from_slice(request, CONTROL_BYTES)?,
-            reply: reply(channel),
-        },
+        Exchange::Device => {
+            NetEvent::DeviceAsked { peer, message: cbor::from_slice(request, CONTROL_BYTES)?, reply: reply(channel) }
+        }
         Exchange::Head => {
             NetEvent::HeadAsked { peer, message: cbor::from_slice(request, CONTROL_BYTES)?, reply: reply(channel) }
         }

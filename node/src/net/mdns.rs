@@ -21,9 +21,7 @@ use libp2p::{
         transport::{ListenerId, PortUse},
     },
     mdns,
-    swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NewListenAddr, THandler, ToSwarm, dummy,
-    },
+    swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NewListenAddr, THandler, ToSwarm, dummy},
 };
 use tokio::time::{Instant, Sleep};
 

@@ -61,7 +61,10 @@ struct Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Self { streams: Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER)), running: Arc::new(Semaphore::new(RUNNING_PER_PEER)) }
+        Self {
+            streams: Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER)),
+            running: Arc::new(Semaphore::new(RUNNING_PER_PEER)),
+        }
     }
 }
 
@@ -279,7 +282,8 @@ impl Coordinator {
         }
         let share = self.shares.entry(peer).or_default().clone();
         // Dropping the stream tells the requester that this device is busy; it goes on without it.
-        let (Ok(mine), Ok(all)) = (share.streams.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
+        let (Ok(mine), Ok(all)) =
+            (share.streams.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
         else {
             tracing::debug!(peer = peer.short(), "job stream refused: too many are open");
             return;

@@ -207,7 +207,9 @@ impl NodeDoor {
             let near = closest(views.iter().map(|view| view.entry.alias.as_str()), name);
             let message = format!("not-found: no market {name:?} is trusted here");
             let error = CommandError::new(ErrorCode::NotFound, message);
-            return Err(error.or_try(near.map_or("msm market list".into(), |near| format!("msm search --market {near}"))));
+            return Err(
+                error.or_try(near.map_or("msm market list".into(), |near| format!("msm search --market {near}")))
+            );
         }
         let wanted = |alias: &str, id: String| search.market.as_ref().is_none_or(|name| name == alias || *name == id);
         let mut rows = Vec::new();
@@ -215,7 +217,8 @@ impl NodeDoor {
             let fits = |release: &&msm_protocol::document::Release| {
                 let text = format!("{} {} {}", release.name, release.scope, release.summary).to_lowercase();
                 let scope = search.scope.as_deref().is_none_or(|scope| {
-                    release.scope == scope || release.scope.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'))
+                    release.scope == scope
+                        || release.scope.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'))
                 });
                 let engine = search.engine.as_ref().is_none_or(|engine| release.engines.contains(engine));
                 release.status == Status::Active

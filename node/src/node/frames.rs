@@ -68,10 +68,7 @@ struct Fused {
 }
 
 impl Fused {
-    fn poll<T>(
-        &mut self,
-        poll: impl FnOnce(Pin<&mut Compat<Stream>>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn poll<T>(&mut self, poll: impl FnOnce(Pin<&mut Compat<Stream>>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Some(inner) = &mut self.inner else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
         let polled = poll(Pin::new(inner));
         if matches!(polled, Poll::Ready(Err(_))) {
@@ -449,7 +446,8 @@ mod tests {
     /// The borrowed chunk that is written is the owned chunk that is read.
     #[test]
     fn both_forms_of_a_chunk_are_the_same_bytes() {
-        let borrowed = ChunkFrame::Chunk(Chunk { task: 1, bytes: serde_bytes::Bytes::new(b"x"), offset: 2, attempt: 3 });
+        let borrowed =
+            ChunkFrame::Chunk(Chunk { task: 1, bytes: serde_bytes::Bytes::new(b"x"), offset: 2, attempt: 3 });
         let owned = ChunkBuf { task: 1, bytes: ByteBuf::from(*b"x"), offset: 2, attempt: 3 };
         let bytes = cbor::to_vec(&borrowed).unwrap();
         assert_eq!(bytes, cbor::to_vec(&msm_protocol::job::ToWorker::Chunk(owned.clone())).unwrap());

@@ -77,7 +77,8 @@ impl Packages {
     }
 
     fn cached(&self, hash: ContentHash, engine: Option<Engine>) -> Option<Arc<Installed>> {
-        let fits = |package: &Arc<Installed>| package.hash == hash && engine.is_none_or(|engine| engine == package.engine);
+        let fits =
+            |package: &Arc<Installed>| package.hash == hash && engine.is_none_or(|engine| engine == package.engine);
         self.kept().iter().find(|package| fits(package)).cloned()
     }
 

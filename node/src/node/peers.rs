@@ -170,7 +170,8 @@ impl PeerTable {
     /// A ping came back.
     pub fn rtt(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(entry) = self.entries.get_mut(peer) {
-            let smoothed = entry.snapshot.rtt.map_or(rtt, |old| old.mul_f64(1.0 - RTT_WEIGHT) + rtt.mul_f64(RTT_WEIGHT));
+            let smoothed =
+                entry.snapshot.rtt.map_or(rtt, |old| old.mul_f64(1.0 - RTT_WEIGHT) + rtt.mul_f64(RTT_WEIGHT));
             entry.snapshot.rtt = Some(smoothed);
         }
     }
@@ -211,7 +212,9 @@ fn usable(address: &Multiaddr) -> Option<Multiaddr> {
         address.pop();
     }
     match address.iter().next()? {
-        Protocol::Ip4(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.is_link_local() => None,
+        Protocol::Ip4(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.is_link_local() => {
+            None
+        }
         Protocol::Ip6(ip) if ip.is_unspecified() || ip.is_multicast() => None,
         Protocol::Ip4(_) | Protocol::Ip6(_) => Some(address),
         _ => None,
@@ -278,7 +281,9 @@ mod tests {
     #[test]
     fn useless_addresses_are_not_dialled() {
         let mut table = PeerTable::default();
-        for text in ["/ip4/0.0.0.0/tcp/1", "/ip4/169.254.1.1/tcp/1", "/ip4/224.0.0.1/udp/1", "/ip6/::/tcp/1", "/dns/x/tcp/1"] {
+        for text in
+            ["/ip4/0.0.0.0/tcp/1", "/ip4/169.254.1.1/tcp/1", "/ip4/224.0.0.1/udp/1", "/ip6/::/tcp/1", "/dns/x/tcp/1"]
+        {
             assert!(!table.discovered(peer(1), &text.parse().unwrap(), FoundBy::Mdns, Instant::now()), "{text}");
         }
     }

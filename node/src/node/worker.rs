@@ -14,7 +14,9 @@ use libp2p::Stream;
 use msm_protocol::{
     ContentHash, Envelope, PeerId, Refusal, RefusalCode,
     document::Status,
-    job::{Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester, ToWorker},
+    job::{
+        Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester, ToWorker,
+    },
     limits::{CREDIT, HEARTBEAT, TASK_BYTES},
 };
 use msm_sandbox::{Call, Op, Package};
@@ -79,12 +81,7 @@ async fn end(ctx: &Context, peer: PeerId, writer: &FrameWriter, refusal: Refusal
 }
 
 /// Decides about an offer, in the order: lent at all, market, release, device, package, parameters.
-async fn accept(
-    ctx: &Arc<Context>,
-    peer: PeerId,
-    offer: &Offer,
-    mine: Arc<Semaphore>,
-) -> Result<Job, Refusal> {
+async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semaphore>) -> Result<Job, Refusal> {
     if offer.v != 1 {
         return Err(bad(format!("offer version {} is not 1", offer.v)));
     }
@@ -316,7 +313,9 @@ impl Job {
         input: ContentHash,
         outcome: Result<msm_sandbox::Output, Refusal>,
     ) -> Result<(), Option<Refusal>> {
-        let result = |outcome| ToRequester::Result(Box::new(TaskResult { task: attempt.task, attempt: attempt.attempt, outcome }));
+        let result = |outcome| {
+            ToRequester::Result(Box::new(TaskResult { task: attempt.task, attempt: attempt.attempt, outcome }))
+        };
         let output = match outcome {
             Ok(output) => output,
             Err(refusal) => return writer.send(&result(Outcome::Failed(refusal))).await.map_err(|_| None),

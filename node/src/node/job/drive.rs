@@ -21,8 +21,8 @@ use tokio::{
 
 use super::{
     Invocation, Record, Resolved, discover, error_of,
-    tile::Core,
     remote::{self, FromRemote, Terms, ToRemote},
+    tile::Core,
 };
 use crate::{
     command::{self, CommandError, ErrorCode, Event, JobDevice, OnLoss},
@@ -224,7 +224,9 @@ impl Driver<'_> {
                 match &input {
                     Input::WorkerReady { worker, .. } => self.joined(*worker),
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
-                    Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => self.failed(*peer, *attempt, refusal),
+                    Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
+                        self.failed(*peer, *attempt, refusal)
+                    }
                     _ => {}
                 }
                 let input = self.weigh(input);
@@ -250,7 +252,7 @@ impl Driver<'_> {
     /// Whether an output can be one of this task: a picture's tile has a size that nobody may change.
     fn has_shape(&self, task: u32, output: &Bytes) -> bool {
         let Work::ImageRows { .. } = self.package.work else { return true };
-        let core = self.inputs.get(task as usize).and_then(|input| Core::of_input(input));
+        let core = self.inputs.get(task as usize).and_then(Core::of_input);
         core.is_some_and(|core| core.fits(output))
     }
 
@@ -333,7 +335,8 @@ impl Driver<'_> {
             Worker::Local => self.start_here(attempt, input),
             Worker::Remote(peer) => {
                 let hash = self.hash_of(task, &input);
-                let sent = self.remotes.get(&peer).map(|remote| remote.try_send(ToRemote::Start { attempt, input, hash }));
+                let sent =
+                    self.remotes.get(&peer).map(|remote| remote.try_send(ToRemote::Start { attempt, input, hash }));
                 if !matches!(sent, Some(Ok(()))) {
                     let reason = "its stream takes no more".to_owned();
                     self.handle(Input::WorkerLost { worker, reason });
@@ -394,7 +397,8 @@ impl Driver<'_> {
         if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
             device.tasks += 1;
         }
-        let (job_id, done, tasks) = (self.record.report.job_id, self.record.report.tasks_done, self.record.report.tasks);
+        let (job_id, done, tasks) =
+            (self.record.report.job_id, self.record.report.tasks_done, self.record.report.tasks);
         self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
     }
 
@@ -442,5 +446,4 @@ impl Driver<'_> {
         let progress = self.state.progress();
         self.record.report.tasks_rerun = progress.reruns + progress.hedges;
     }
-
 }

@@ -169,11 +169,7 @@ impl Invocation {
         self.end("resolve");
         self.begin("discover");
         let own = self.ctx.device();
-        let found = if self.invoke.local {
-            Vec::new()
-        } else {
-            discover::candidates(&self.ctx, &resolved.need).await
-        };
+        let found = if self.invoke.local { Vec::new() } else { discover::candidates(&self.ctx, &resolved.need).await };
         self.end("discover");
 
         self.begin("split");
@@ -228,7 +224,8 @@ impl Invocation {
 
     /// Finds the service, gets its package and checks what the caller gave.
     async fn resolve(&mut self) -> Result<Resolved, CommandError> {
-        let Found { market, alias, index_version, release } = self.ctx.markets.find(&self.ctx, &self.invoke.service).await?;
+        let Found { market, alias, index_version, release } =
+            self.ctx.markets.find(&self.ctx, &self.invoke.service).await?;
         self.record.report.service = format!("{alias}/{}@{}", release.name, release.version);
         let engine = match self.invoke.engine.as_deref() {
             None => None,
@@ -238,8 +235,9 @@ impl Invocation {
                 return Err(CommandError::new(ErrorCode::NoDevice, message));
             }
         };
-        let installed =
-            packages::install(&self.ctx, &market, &release, engine, None).await.map_err(|refusal| error_of(&refusal))?;
+        let installed = packages::install(&self.ctx, &market, &release, engine, None)
+            .await
+            .map_err(|refusal| error_of(&refusal))?;
         let manifest = &installed.manifest;
         let usage = |e: msm_protocol::manifest::ManifestError| {
             CommandError::new(ErrorCode::Usage, format!("bad-input: {e}"))
@@ -261,7 +259,11 @@ impl Invocation {
         }
         let takes_none = manifest.input.iter().any(|kind| kind == "none");
         if size == 0 && !takes_none {
-            return usage(format!("bad-input: the input is empty, {} takes {}", manifest.name, manifest.input.join(" or ")));
+            return usage(format!(
+                "bad-input: the input is empty, {} takes {}",
+                manifest.name,
+                manifest.input.join(" or ")
+            ));
         }
         match &self.invoke.input_type {
             Some(kind) if size > 0 && !manifest.input.iter().any(|takes| accepts(takes, kind)) => {
@@ -311,8 +313,10 @@ impl Invocation {
                 Ok(DeviceWish { min, max, auto: false })
             }
             Devices::Range { min, max } => {
-                let message =
-                    format!("devices {min}..{max} is outside what the service allows: {}..{}", allowed.min, allowed.max);
+                let message = format!(
+                    "devices {min}..{max} is outside what the service allows: {}..{}",
+                    allowed.min, allowed.max
+                );
                 Err(CommandError::new(ErrorCode::Usage, message))
             }
         }
@@ -321,8 +325,9 @@ impl Invocation {
     fn enough_devices(&self, resolved: &Resolved, selection: &Selection) -> Result<(), CommandError> {
         let reasons = || {
             let rows = selection.rows.iter().filter(|row| !row.used);
-            let reasons: Vec<String> =
-                rows.map(|row| format!("{}: {}", row.peer.map_or("this device".into(), |p| p.short()), row.why)).collect();
+            let reasons: Vec<String> = rows
+                .map(|row| format!("{}: {}", row.peer.map_or("this device".into(), |p| p.short()), row.why))
+                .collect();
             if reasons.is_empty() { "no other device is around".to_owned() } else { reasons.join("; ") }
         };
         if selection.count == 0 {
@@ -330,8 +335,7 @@ impl Invocation {
             return Err(CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers"));
         }
         if self.invoke.strict && selection.count < resolved.wish.min {
-            let message =
-                format!("{} devices wanted, {} fit ({})", resolved.wish.min, selection.count, reasons());
+            let message = format!("{} devices wanted, {} fit ({})", resolved.wish.min, selection.count, reasons());
             return Err(CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers"));
         }
         Ok(())
@@ -377,7 +381,8 @@ impl Invocation {
     /// Runs a whole-job step on this device. It handles all of the input, so its budget is the job's, not a task's.
     async fn call_here(&self, resolved: &Resolved, op: Op, input: Bytes) -> Result<Bytes, CommandError> {
         let memory = resolved.installed.budget().memory.max(GUEST_MEMORY);
-        let budget = Budget { memory: memory.max(4 * JOB_INPUT_BYTES), time: TASK_TIME_MAX, output: 4 * JOB_INPUT_BYTES };
+        let budget =
+            Budget { memory: memory.max(4 * JOB_INPUT_BYTES), time: TASK_TIME_MAX, output: 4 * JOB_INPUT_BYTES };
         let call = Call {
             package: Arc::new(resolved.installed.package(&resolved.params)),
             client: self.ctx.local,
@@ -422,9 +427,10 @@ fn accepts(takes: &str, kind: &str) -> bool {
 /// A refusal as the caller sees it.
 pub fn error_of(refusal: &Refusal) -> CommandError {
     let code = match refusal.code {
-        RefusalCode::ServiceFailed | RefusalCode::OutOfMemory | RefusalCode::OutputTooLarge | RefusalCode::TaskCrashed => {
-            ErrorCode::ServiceFailed
-        }
+        RefusalCode::ServiceFailed
+        | RefusalCode::OutOfMemory
+        | RefusalCode::OutputTooLarge
+        | RefusalCode::TaskCrashed => ErrorCode::ServiceFailed,
         RefusalCode::BadInput => ErrorCode::Usage,
         RefusalCode::Deadline => ErrorCode::Deadline,
         RefusalCode::BadPackage | RefusalCode::Revoked | RefusalCode::StaleMarket => ErrorCode::Verification,

@@ -36,9 +36,8 @@ struct Target {
 
 /// Reads `msm:market:FPR`, `FPR`, `FOLDER#FPR` or `http://…#FPR`.
 fn parse(target: &str) -> Result<Target, CommandError> {
-    let usage = |message: String| {
-        CommandError::new(ErrorCode::Usage, message).or_try("msm market add msm:market:FINGERPRINT")
-    };
+    let usage =
+        |message: String| CommandError::new(ErrorCode::Usage, message).or_try("msm market add msm:market:FINGERPRINT");
     let Some((place, fingerprint)) = target.rsplit_once('#') else {
         let market = target.parse().map_err(|e| usage(format!("{target:?}: {e}")))?;
         return Ok(Target { market, source: Source::Peers(None), written: None });
@@ -57,12 +56,7 @@ fn parse(target: &str) -> Result<Target, CommandError> {
 impl Markets {
     /// Trusts a market and looks for its index. When nobody around has it the market is trusted all the same, and its
     /// index is taken from the first who does.
-    pub async fn add(
-        &self,
-        ctx: &Arc<Context>,
-        target: &str,
-        alias: Option<&str>,
-    ) -> Result<MarketRow, CommandError> {
+    pub async fn add(&self, ctx: &Arc<Context>, target: &str, alias: Option<&str>) -> Result<MarketRow, CommandError> {
         let target = parse(target)?;
         if let Some(view) = self.get(&target.market) {
             self.find_index(ctx, &target).await?;

@@ -14,7 +14,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use msm_market_index::{Freshness, HeadOutcome, ResolveError, ServiceRef, TrustError, TrustedMarket, TreeWalk, resolve};
+use msm_market_index::{
+    Freshness, HeadOutcome, ResolveError, ServiceRef, TreeWalk, TrustError, TrustedMarket, resolve,
+};
 use msm_protocol::{
     ContentHash, MarketId, PeerId,
     document::{Release, Status},
@@ -189,7 +191,11 @@ pub fn now() -> u64 {
 impl Markets {
     /// Reads what the home trusts and what is known of it. Bytes below a floor are not believed again; pages that the
     /// store has lost are fetched at the next update.
-    pub async fn open(home: Home, floors: Arc<Floors>, store: &crate::store::StoreHandle) -> Result<Self, CommandError> {
+    pub async fn open(
+        home: Home,
+        floors: Arc<Floors>,
+        store: &crate::store::StoreHandle,
+    ) -> Result<Self, CommandError> {
         let entries = home.markets()?;
         let mut views = Vec::new();
         for entry in entries.entries() {
@@ -199,7 +205,13 @@ impl Markets {
                 Err(error) => tracing::error!(market = entry.alias, %error, "market left out"),
             }
         }
-        Ok(Self { home, floors, view: watch::Sender::new(Arc::new(views)), round: Default::default(), updating: Mutex::default() })
+        Ok(Self {
+            home,
+            floors,
+            view: watch::Sender::new(Arc::new(views)),
+            round: Default::default(),
+            updating: Mutex::default(),
+        })
     }
 
     /// All trusted markets.
@@ -336,7 +348,9 @@ impl Markets {
             let asks = peers.iter().map(async |peer| {
                 match tokio::time::timeout(SYNC_TIME, self.sync_from(ctx, view.id, *peer)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(peer = peer.short(), market = view.id.short(), %error, "no update")
+                    }
                     Err(_) => tracing::debug!(peer = peer.short(), market = view.id.short(), "no update in time"),
                 }
             });
@@ -522,7 +536,8 @@ async fn read_releases(
     trusted: &TrustedMarket,
     source: &Source,
 ) -> Result<(Vec<Release>, Vec<ContentHash>), MarketError> {
-    let refused = |error: msm_market_index::TreeError| MarketError::Refused(format!("bad-message: index tree: {error}"));
+    let refused =
+        |error: msm_market_index::TreeError| MarketError::Refused(format!("bad-message: index tree: {error}"));
     let Some(index) = trusted.index() else { return Ok(Default::default()) };
     let mut walk = TreeWalk::all(index);
     let mut pages: HashMap<ContentHash, Bytes> = HashMap::new();

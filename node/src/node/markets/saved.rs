@@ -10,11 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::{MarketError, MarketView};
-use crate::{
-    floors::Floors,
-    home::MarketEntry,
-    store::StoreHandle,
-};
+use crate::{floors::Floors, home::MarketEntry, store::StoreHandle};
 
 /// Bytes of one market's record: roots are small, and a chain of hundreds fits.
 const SAVED_BYTES: usize = 1024 * 1024;

@@ -91,7 +91,8 @@ impl Source {
         match self {
             Self::Peers(_) => Ok(None),
             Self::Folder(folder) => {
-                let (folder, path, limit) = (folder.clone(), path.to_owned(), usize::try_from(limit).unwrap_or(usize::MAX));
+                let (folder, path, limit) =
+                    (folder.clone(), path.to_owned(), usize::try_from(limit).unwrap_or(usize::MAX));
                 let read = move || {
                     folder.file(&path, limit).map_err(|error| match error {
                         FolderError::TooLong { .. } | FolderError::NotAFile { .. } | FolderError::Damaged { .. } => {
@@ -120,7 +121,9 @@ fn download(url: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
         Ok(mut response) => {
             let bytes = response.body_mut().with_config().limit(limit).read_to_vec();
             bytes.map(Some).map_err(|error| match error {
-                ureq::Error::BodyExceedsLimit(limit) => SourceError::Wrong(format!("{url}: is larger than {limit} bytes")),
+                ureq::Error::BodyExceedsLimit(limit) => {
+                    SourceError::Wrong(format!("{url}: is larger than {limit} bytes"))
+                }
                 error => failed(error.to_string()),
             })
         }

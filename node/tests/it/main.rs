@@ -1,0 +1,21 @@
+//! Whole nodes from outside: real processes, sockets, files, and peers that do not play by the rules.
+//!
+//! Read [`rig`] first (homes, processes, calls), then [`evil`] (a hostile peer with knobs). The rest are stories.
+
+mod evil;
+mod rig;
+mod wire;
+
+mod cli;
+mod dht;
+mod endurance;
+mod evil_provider;
+mod evil_requester;
+mod evil_worker;
+mod faults;
+mod gossip;
+mod guests;
+mod jobs;
+mod kills;
+mod market;
+mod repl;

@@ -77,6 +77,8 @@ pub struct Context {
     pub own_slots: Arc<Semaphore>,
     /// How many of those there are.
     pub own_slot_count: usize,
+    /// Memory for guests of others, in MiB (`offer.memory`).
+    pub guest_memory: Arc<Semaphore>,
     /// Memory for inputs of others, in KiB.
     pub inputs: Arc<Semaphore>,
     /// Tasks of others that run now.

@@ -21,12 +21,13 @@ use super::{
     context::{Ask, Context},
     fetch::BAN,
     markets::{self, HeadNews},
-    peers::PeerTable,
+    peers::{Network, PeerTable},
     rates::{Allowed, Kind, Rates},
     worker,
 };
 use crate::{
     command::{Event, JobReport},
+    config::Interfaces,
     net::{FoundBy, Gossip, NetEvent, Verdict, limits::JOB_STREAMS_PER_PEER},
 };
 
@@ -49,6 +50,8 @@ const SYNC: Duration = Duration::from_secs(60);
 /// Strikes after which a peer is blocked, for as long as a ban.
 const STRIKES: u32 = 3;
 
+/// Excluded networks looked at. *Judgement.*
+const EXCLUDED: usize = 64;
 /// Peers blocked at a time; the one blocked longest makes room. *Judgement.*
 const BLOCKED: usize = 256;
 
@@ -382,6 +385,7 @@ impl Coordinator {
 
     async fn round(&mut self) {
         let now = Instant::now();
+        self.peers.exclude(excluded_networks(&self.ctx.config.node.interfaces));
         let (over, still) = std::mem::take(&mut self.blocked).into_iter().partition(|(_, until)| *until <= now);
         self.blocked = still;
         let over: Vec<(PeerId, Instant)> = over;
@@ -446,6 +450,19 @@ impl Coordinator {
         let ctx = self.ctx.clone();
         tokio::spawn(async move { ctx.markets.sync_widely(&ctx).await });
     }
+}
+
+/// Networks of the interfaces that the owner excluded.
+fn excluded_networks(interfaces: &Interfaces) -> Vec<Network> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let networks =
+        all.into_iter().filter(|interface| !interfaces.allows(&interface.name)).filter_map(|interface| match interface
+            .addr
+        {
+            if_addrs::IfAddr::V4(v4) => Some(Network { address: v4.ip, mask: v4.netmask }),
+            if_addrs::IfAddr::V6(_) => None,
+        });
+    networks.take(EXCLUDED).collect()
 }
 
 /// Addresses that others can use: not loopback, unless there is nothing else.

@@ -129,6 +129,7 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slot_count = config.offer.slot_count(cores);
         let own_slot_count = cores.min(OWN_SLOTS);
+        let guest_memory = (config.offer.memory >> 20).min(Semaphore::MAX_PERMITS as u64) as usize;
         let (connected_sender, connected) = watch::channel(Arc::new(Vec::<PeerId>::new()));
         let (address_sender, addresses) = watch::channel(Vec::new());
         let (asks, ask_receiver) = mpsc::channel(ASKS);
@@ -149,6 +150,7 @@ impl Node {
             slot_count,
             own_slots: Arc::new(Semaphore::new(own_slot_count)),
             own_slot_count,
+            guest_memory: Arc::new(Semaphore::new(guest_memory)),
             inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
             running_tasks: AtomicU32::new(0),
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),

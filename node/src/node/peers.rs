@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
@@ -58,6 +59,23 @@ struct Entry {
 pub struct PeerTable {
     entries: HashMap<PeerId, Entry>,
     recent_dials: VecDeque<Instant>,
+    /// Networks of interfaces that the owner excluded (containers' bridges, tunnels): nobody there is dialled.
+    excluded: Vec<Network>,
+}
+
+/// An IPv4 network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub address: Ipv4Addr,
+    /// Its mask.
+    pub mask: Ipv4Addr,
+}
+
+impl Network {
+    fn contains(self, ip: Ipv4Addr) -> bool {
+        (u32::from(ip) ^ u32::from(self.address)) & u32::from(self.mask) == 0
+    }
 }
 
 impl PeerTable {
@@ -81,12 +99,27 @@ impl PeerTable {
         Some(entry)
     }
 
+    /// Sets the networks in which nobody is dialled.
+    pub fn exclude(&mut self, networks: Vec<Network>) {
+        self.excluded = networks;
+    }
+
+    fn is_excluded(&self, address: &Multiaddr) -> bool {
+        match crate::net::per_ip::ip_of(address) {
+            Some(IpAddr::V4(ip)) => self.excluded.iter().any(|network| network.contains(ip)),
+            _ => false,
+        }
+    }
+
     /// Notes that `peer` may be at `address`. True when it should be dialled now.
     pub fn discovered(&mut self, peer: PeerId, address: &Multiaddr, by: FoundBy, now: Instant) -> bool {
         // Only the owner and our own machine know what listens on loopback; a stranger would have us probe it.
         let Some(address) = usable(address).filter(|address| by == FoundBy::Dialled || !is_loopback(address)) else {
             return false;
         };
+        if by != FoundBy::Dialled && self.is_excluded(&address) {
+            return false;
+        }
         let Some(entry) = self.entry(peer, by, now) else { return false };
         remember(&mut entry.snapshot.addresses, address);
         self.may_dial(&peer, now)
@@ -276,6 +309,14 @@ mod tests {
         assert!(table.discovered(peer(1), &address(1), FoundBy::Mdns, start + BACKOFF * 3));
         table.connected(peer(1), &address(1), false, start);
         assert!(!table.discovered(peer(1), &address(1), FoundBy::Mdns, start), "connected already");
+    }
+
+    #[test]
+    fn nobody_is_dialled_on_an_excluded_network() {
+        let mut table = PeerTable::default();
+        table.exclude(vec![Network { address: [10, 0, 0, 1].into(), mask: [255, 255, 255, 0].into() }]);
+        assert!(!table.discovered(peer(1), &address(7), FoundBy::Mdns, Instant::now()));
+        assert!(table.discovered(peer(1), &address(0x107), FoundBy::Mdns, Instant::now()));
     }
 
     #[test]

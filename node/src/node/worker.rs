@@ -123,6 +123,11 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
     let package = Arc::new(installed.package(&params));
     let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, package, params, mine };
     job.fits_device()?;
+    if job.guest_mib() > (ctx.config.offer.memory >> 20) as u32 {
+        let reason =
+            format!("its guests take {} MiB, this device lends {} MiB", job.guest_mib(), ctx.config.offer.memory >> 20);
+        return Err(Refusal::new(RefusalCode::Constraint, reason));
+    }
     Ok(job)
 }
 
@@ -156,6 +161,11 @@ impl Job {
             Some(reason) => Err(Refusal::new(RefusalCode::Constraint, reason)),
             None => Ok(()),
         }
+    }
+
+    /// Memory of one guest, MiB. Manifests are bounded, so this fits.
+    fn guest_mib(&self) -> u32 {
+        self.installed.budget().memory.div_ceil(1 << 20) as u32
     }
 
     /// Trust can end while a job runs: a revoked package gets no more tasks, nor does one of a market that was removed.
@@ -286,7 +296,7 @@ impl Job {
         memory: OwnedSemaphorePermit,
     ) -> impl Future<Output = Finished> + Send + use<> {
         let (ctx, mine) = (self.ctx.clone(), self.mine.clone());
-        let hash = header.hash;
+        let (hash, guest_mib) = (header.hash, self.guest_mib());
         let call = Call {
             package: self.package.clone(),
             client: self.peer,
@@ -300,6 +310,7 @@ impl Job {
             // Its own share first: who sends much waits for himself, not before others.
             let _mine = mine.acquire().await;
             let _slot = ctx.slots.acquire().await;
+            let _guest = ctx.guest_memory.acquire_many(guest_mib).await;
             ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
             let _running = Running(&ctx);
             (attempt, hash, ctx.sandbox.call(call).await)

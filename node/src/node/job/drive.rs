@@ -78,7 +78,7 @@ impl Invocation {
             outputs: vec![None; inputs.len()],
             inputs,
             remotes: HashMap::new(),
-            names: found.iter().map(|found| (found.candidate.peer, found.name.clone())).collect(),
+            names: told_apart(&self.ctx, found),
             streams: JoinSet::new(),
             locals: JoinSet::new(),
             local_handles: HashMap::new(),
@@ -95,6 +95,15 @@ impl Invocation {
         drop(reports);
         driver.run(receiver).await
     }
+}
+
+/// Names of the devices; those that several devices have get the end of the peer id too.
+fn told_apart(ctx: &Context, found: &[discover::Found]) -> HashMap<PeerId, String> {
+    let all = || found.iter().map(|found| (found.candidate.peer, &found.name)).chain([(ctx.local, &ctx.config.name)]);
+    let unique = |name: &String| all().filter(|(_, other)| *other == name).count() == 1;
+    all()
+        .map(|(peer, name)| (peer, if unique(name) { name.clone() } else { format!("{name} ({})", peer.short()) }))
+        .collect()
 }
 
 /// How a job ended.
@@ -436,9 +445,6 @@ impl Driver<'_> {
     }
 
     fn name(&self, peer: PeerId) -> String {
-        if peer == self.ctx.local {
-            return self.ctx.config.name.clone();
-        }
         self.names.get(&peer).cloned().unwrap_or_else(|| peer.short())
     }
 

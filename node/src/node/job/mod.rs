@@ -198,6 +198,13 @@ impl Invocation {
             return Ok(Steps::Planned(self.plan(&selection, &found, inputs.len() as u32)));
         }
         self.enough_devices(&resolved, &selection)?;
+        if selection.count < resolved.wish.min {
+            let note = format!(
+                "{} devices asked for, {} used: msm invoke … --plan says why",
+                resolved.wish.min, selection.count
+            );
+            self.record.report.notes.push(note);
+        }
 
         self.begin("run");
         let outputs = self.drive(&resolved, &selection, &found, inputs).await?;

@@ -19,7 +19,6 @@ const ROUNDS: usize = 400_000;
 struct Seen {
     started: u32,
     done: u32,
-    all_done: u32,
 }
 
 type Moment = (&'static str, fn(&Event, PeerId, &mut Seen) -> bool);
@@ -40,10 +39,9 @@ fn done(event: &Event, victim: PeerId, seen: &mut Seen, nth: u32) -> bool {
     hit && seen.done == nth
 }
 
-fn all_done(event: &Event, seen: &mut Seen, nth: u32) -> bool {
-    let hit = matches!(event, Event::TaskDone { .. });
-    seen.all_done += u32::from(hit);
-    hit && seen.all_done == nth
+/// This many of all tasks are done.
+fn so_far(event: &Event, share: fn(u32) -> u32) -> bool {
+    matches!(event, Event::TaskDone { done, tasks, .. } if *done == share(*tasks))
 }
 
 const MOMENTS: [Moment; 10] = [
@@ -54,9 +52,9 @@ const MOMENTS: [Moment; 10] = [
     ("its first task starts", |event, victim, seen| started(event, victim, seen, 1)),
     ("its second task starts", |event, victim, seen| started(event, victim, seen, 2)),
     ("its first task is done", |event, victim, seen| done(event, victim, seen, 1)),
-    ("a quarter is done", |event, _, seen| all_done(event, seen, PARTS as u32 / 4)),
-    ("half is done", |event, _, seen| all_done(event, seen, PARTS as u32 / 2)),
-    ("two tasks are left", |event, _, seen| all_done(event, seen, PARTS as u32 - 2)),
+    ("a quarter is done", |event, _, _| so_far(event, |tasks| tasks / 4)),
+    ("half is done", |event, _, _| so_far(event, |tasks| tasks / 2)),
+    ("two tasks are left", |event, _, _| so_far(event, |tasks| tasks - 2)),
 ];
 
 #[tokio::test]

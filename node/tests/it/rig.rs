@@ -402,6 +402,8 @@ impl Drop for Node {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.name, self.log());
+        } else {
+            assert!(!self.log().contains("panicked at"), "{} panicked:\n{}", self.name, self.log());
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
         Reply::Services { services } if services.is_empty() => Some(("no service matches", hints::market_list())),
         Reply::Markets { markets } if markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),
         Reply::Market(row) if row.version == 0 => {
-            let nobody = "nobody around has this market: its index comes when somebody does (is the fingerprint right?)";
+            let nobody =
+                "nobody around has this market: its index comes when somebody does (is the fingerprint right?)";
             Some((nobody, hints::doctor()))
         }
         Reply::Status(it) if it.markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),

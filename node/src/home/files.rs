@@ -288,12 +288,17 @@ fn sync_folder_of(path: &Path) -> Result<(), FileError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
 }
 
-/// Removes files that [`replace`] or [`create`] left in `folder` when they were killed. For a folder that only one
-/// process uses.
+/// Removes files that [`replace`] or [`create`] left in `folder` when they were killed. What another process that lives
+/// is writing stays: a command may make a market while a node starts.
 pub(crate) fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().contains(".tmp-") {
+        let name = entry.file_name();
+        let Some((_, writer)) = name.to_str().and_then(|name| name.rsplit_once(".tmp-")) else { continue };
+        let pid = writer.split('-').next().and_then(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?));
+        let gone = Err(rustix::io::Errno::SRCH);
+        let lives = |pid| pid != rustix::process::getpid() && rustix::process::test_kill_process(pid) != gone;
+        if !pid.is_some_and(lives) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -319,6 +324,19 @@ mod tests {
         assert_eq!(read(&path, 3, Secrecy::Secret).unwrap().as_deref(), Some(&b"two"[..]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(matches!(read(&path, 2, Secrecy::Secret), Err(FileError::TooLarge { size: 3, limit: 2, .. })));
+    }
+
+    #[test]
+    fn sweeping_spares_what_another_process_is_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        // Process 1 always lives; no process has the largest id.
+        let files =
+            ["x.tmp-1-ThreadId1", &format!("x.tmp-{own}-ThreadId1"), &format!("x.tmp-{}-ThreadId1", i32::MAX), "x"];
+        files.iter().for_each(|file| fs::write(dir.path().join(file), b"").unwrap());
+        sweep(dir.path());
+        let left = files.map(|file| dir.path().join(file).exists());
+        assert_eq!(left, [true, false, false, true]);
     }
 
     #[test]

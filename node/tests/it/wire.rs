@@ -70,10 +70,15 @@ pub fn chunk(attempt: AttemptRef, bytes: &[u8]) -> ChunkBuf {
 
 /// The answer of an honest worker to one task, to be made worse.
 pub fn result(key: &SecretKey, offer: &Offer, task: &TaskHeader, output: &[u8]) -> ToRequester {
+    result_of(PeerId::of(&key.public()), key, offer, task, output)
+}
+
+/// The same in the name of `peer`, signed by `key`.
+pub fn result_of(peer: PeerId, key: &SecretKey, offer: &Offer, task: &TaskHeader, output: &[u8]) -> ToRequester {
     let receipt = Receipt {
         v: 1,
         job: offer.job,
-        peer: PeerId::of(&key.public()),
+        peer,
         task: task.task,
         input: task.hash,
         output: ContentHash::of(output),

@@ -347,7 +347,11 @@ mod tests {
             fs::write(&a_path, a).unwrap();
             fs::write(&b_path, b).unwrap();
             if let Some((copy, bytes)) = beside {
-                fs::write(floors.dir.join(format!("{}.tmp-1", floors.path(MARKET, copy).display())), bytes).unwrap();
+                fs::write(
+                    floors.dir.join(format!("{}.tmp-2147483647-dead", floors.path(MARKET, copy).display())),
+                    bytes,
+                )
+                .unwrap();
             }
             let floors = Floors::open(&floors.dir).unwrap();
             assert_eq!(floors.load(MARKET).unwrap().as_deref(), Some(expected), "{state}");

@@ -23,7 +23,9 @@ use tokio::sync::mpsc;
 use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
-    limits::{ADDRESSES_PER_PEER, COMMANDS, EVENTS, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE, SILENCE_LOOK},
+    limits::{
+        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE, SILENCE_LOOK,
+    },
     mdns, stream,
 };
 
@@ -126,7 +128,10 @@ impl EventLoop {
                 self.swarm.select_next_some().await;
             }
         };
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), closed).await;
+        if tokio::time::timeout(CLOSING, closed).await.is_ok() {
+            // QUIC says goodbye when its driver is polled next, and tells nobody when it has.
+            tokio::time::sleep(GOODBYE).await;
+        }
         let _ = done.send(());
     }
 

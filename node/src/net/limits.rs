@@ -81,6 +81,11 @@ pub const PROVIDERS_WANTED: usize = 8;
 /// Blobs that this node announces; the rest it serves to whoever asks.
 pub const PROVIDED: usize = 256;
 
+/// A node that leaves waits this long for its connections to close …
+pub const CLOSING: Duration = Duration::from_millis(500);
+/// … and this long for the last packets to leave.
+pub const GOODBYE: Duration = Duration::from_millis(50);
+
 /// Addresses of one peer that are used.
 pub const ADDRESSES_PER_PEER: usize = 8;
 /// Commands waiting for the swarm task.

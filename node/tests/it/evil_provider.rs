@@ -18,13 +18,14 @@ use crate::{
 /// A requester that knows an evil provider, which gives the index honestly, and an honest one that sleeps until the
 /// evil one has been asked for the bytes that matter.
 struct Scene {
-    lab: Lab,
     market: Market,
     requester: Node,
     honest: Node,
     evil: Evil,
     /// Requests to the evil provider for bytes of the variant.
     asked: Arc<Mutex<Vec<Instant>>>,
+    /// Goes last: the logs are in it.
+    lab: Lab,
 }
 
 /// What the evil provider does when it is asked for bytes of the variant.
@@ -58,7 +59,7 @@ async fn scene(trick: Trick) -> Scene {
     evil.dial(&requester.address).await;
     until("the requester sees both", SOON, async || (requester.peers().await.len() == 2).then_some(())).await;
     requester.has_index(&market, 3).await;
-    Scene { lab, market, requester, honest, evil, asked }
+    Scene { market, requester, honest, evil, asked, lab }
 }
 
 impl Scene {
@@ -110,7 +111,7 @@ async fn b18_right_size_wrong_bytes() {
 
 #[tokio::test]
 async fn b18_nobody_gives_the_right_bytes() {
-    let Scene { lab, market, requester, honest, evil, asked } = scene(|response| {
+    let Scene { market, requester, honest, evil, asked, lab } = scene(|response| {
         let BlobResponse::Have(mut range) = response else { return plain(&response) };
         range.bytes[0] ^= 1;
         plain(&BlobResponse::Have(range))

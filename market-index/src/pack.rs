@@ -1,11 +1,13 @@
 //! From a service folder to a [`Package`]: the manifest and the blobs that a market signs.
 
 mod dialect;
+mod files;
 mod locate;
 mod quantity;
 mod sep;
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Read},
     path::{Component, Path, PathBuf},
@@ -19,6 +21,8 @@ use msm_protocol::{
 
 pub use sep::{read_sep, write_sep};
 
+/// The folder of a service's read-only files.
+pub const ASSETS: &str = "assets";
 /// The file that describes a service.
 pub const SERVICE_TOML: &str = "service.toml";
 /// Bytes of a `service.toml`: as much as the manifest that it becomes may have.
@@ -26,7 +30,7 @@ pub const SERVICE_TOML_BYTES: usize = MANIFEST_BYTES;
 /// The first bytes of a WebAssembly core module, version 1 (a component has 0d 00 01 00 in its second half).
 const WASM_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 
-/// A service as it travels: its manifest and one blob per variant.
+/// A service as it travels: its manifest and the blobs of its variants, their modules and its assets.
 ///
 /// The hash of the manifest names the package, and the manifest names the blobs.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +41,7 @@ pub struct Package {
     pub manifest_bytes: Vec<u8>,
     /// SHA-256 of `manifest_bytes`: the identity of the package.
     pub hash: ContentHash,
-    /// The variants' blobs in the manifest's order, without the manifest.
+    /// The other blobs, each once, in the order of [`Manifest::blobs`].
     pub blobs: Vec<(ContentHash, Vec<u8>)>,
 }
 
@@ -100,7 +104,7 @@ pub fn pack_folder(folder: &Path) -> Result<Package, PackError> {
         PackError::Key { path: path.clone(), line, key, reason: e.message().to_owned() }
     })?;
     let mut variants = Vec::new();
-    let mut blobs: Vec<(ContentHash, Vec<u8>)> = Vec::new();
+    let mut blobs: HashMap<ContentHash, Vec<u8>> = HashMap::new();
     for (n, source) in parsed.variants().enumerate() {
         let key = |name: &str| format!("variant[{}].{name}", n + 1);
         let abi = source.abi.unwrap_or(dialect::abi(source.engine));
@@ -125,43 +129,55 @@ pub fn pack_folder(folder: &Path) -> Result<Package, PackError> {
         })?;
         check_code(source.engine, &bytes).map_err(|reason| file_error(&folder.join(source.file), reason))?;
         let hash = ContentHash::of(&bytes);
-        if blobs.iter().any(|(other, _)| *other == hash) {
+        if variants.iter().any(|other: &Variant| other.hash == hash) {
             return Err(at(key("file"), format!("{:?} has the same bytes as another variant", source.file)));
         }
-        variants.push(Variant { abi: abi.to_owned(), hash, size: bytes.len() as u64, engine: source.engine });
-        blobs.push((hash, bytes));
+        let modules = match source.engine {
+            Engine::Js => files::modules(&home, source.file)?,
+            _ => Vec::new(),
+        };
+        let size = bytes.len() as u64;
+        blobs.insert(hash, bytes);
+        let refs = files::refs(modules, &mut blobs);
+        variants.push(Variant { abi: abi.to_owned(), hash, size, files: refs, engine: source.engine });
     }
-    let manifest = parsed.into_manifest(variants).map_err(|fault| at(fault.key, fault.reason))?;
+    let assets = files::refs(files::assets(&home)?, &mut blobs);
+    let manifest = parsed.into_manifest(variants, assets).map_err(|fault| at(fault.key, fault.reason))?;
     let manifest_bytes = manifest.check().and_then(|()| Ok(cbor::to_vec(&manifest)?)).map_err(|e| match e {
         ManifestError::Field { field, reason } => at(field, reason),
         other => file_error(&path, other.to_string()),
     })?;
     // Read back: what a node will refuse must not leave the author's machine.
-    Package::from_parts(manifest_bytes, blobs.into_iter().map(|(_, bytes)| bytes).collect())
+    let in_order = manifest.blobs().filter_map(|(hash, _)| blobs.remove(&hash)).collect();
+    Package::from_parts(manifest_bytes, in_order)
 }
 
 impl Package {
-    /// Puts a package together from its blobs, the variants in the manifest's order. Every hash and size is compared
-    /// with the manifest, and nothing may be missing or left over.
-    pub fn from_parts(manifest_bytes: Vec<u8>, variants: Vec<Vec<u8>>) -> Result<Self, PackError> {
+    /// Puts a package together from its blobs, in the order of [`Manifest::blobs`]. Every hash and size is compared with
+    /// the manifest, and nothing may be missing or left over.
+    pub fn from_parts(manifest_bytes: Vec<u8>, blobs: Vec<Vec<u8>>) -> Result<Self, PackError> {
         let bad = |reason: String| PackError::Bundle(reason);
         let manifest = Manifest::from_slice(&manifest_bytes).map_err(|e| bad(format!("manifest: {e}")))?;
-        if variants.len() != manifest.variants.len() {
-            return Err(bad(format!("{} variants for a manifest of {}", variants.len(), manifest.variants.len())));
+        let named: Vec<_> = manifest.blobs().collect();
+        if blobs.len() != named.len() {
+            return Err(bad(format!("{} blobs for a manifest of {}", blobs.len(), named.len())));
         }
-        let total = manifest_bytes.len() + variants.iter().map(Vec::len).sum::<usize>();
+        let total = manifest_bytes.len() + blobs.iter().map(Vec::len).sum::<usize>();
         if total > PACKAGE_BYTES {
             return Err(bad(format!("a package of {total} bytes, at most {PACKAGE_BYTES} are allowed")));
         }
-        let blobs: Vec<_> = variants.into_iter().map(|bytes| (ContentHash::of(&bytes), bytes)).collect();
-        for (n, (variant, (hash, bytes))) in manifest.variants.iter().zip(&blobs).enumerate() {
-            if variant.hash != *hash || variant.size != bytes.len() as u64 {
-                let (n, named) = (n + 1, variant.hash);
-                return Err(bad(format!(
-                    "variant {n}: hash mismatch: the manifest says {named}, the bytes are {hash}"
-                )));
+        let blobs: Vec<_> = blobs.into_iter().map(|bytes| (ContentHash::of(&bytes), bytes)).collect();
+        for (n, ((named, size), (hash, bytes))) in named.iter().zip(&blobs).enumerate() {
+            if named != hash || *size != bytes.len() as u64 {
+                let n = n + 1;
+                return Err(bad(format!("blob {n}: hash mismatch: the manifest says {named}, the bytes are {hash}")));
             }
-            check_code(variant.engine, bytes).map_err(|reason| bad(format!("variant {}: {reason}", n + 1)))?;
+        }
+        for (n, variant) in manifest.variants.iter().enumerate() {
+            let code = std::iter::once(&variant.hash).chain(variant.files.iter().map(|file| &file.hash));
+            for bytes in code.filter_map(|hash| blobs.iter().find(|(other, _)| other == hash)) {
+                check_code(variant.engine, &bytes.1).map_err(|reason| bad(format!("variant {}: {reason}", n + 1)))?;
+            }
         }
         Ok(Self { hash: ContentHash::of(&manifest_bytes), manifest, manifest_bytes, blobs })
     }

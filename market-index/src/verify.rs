@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use msm_protocol::{
-    MarketId,
+    ContentHash, MarketId,
     document::{Release, Status},
-    limits::{INDEX_BYTES, JS_BYTES, MANIFEST_BYTES, PAGE_BYTES, WASM_BYTES},
+    limits::{INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES},
 };
 use serde::Serialize;
 
@@ -149,13 +149,18 @@ fn package(folder: &PublishedFolder, release: &Release, report: &mut Report) {
     let opened = present(folder.blob(&release.manifest, MANIFEST_BYTES))
         .and_then(|bytes| entry::open_manifest(release, &bytes).map_err(|e| e.to_string()));
     let Some(manifest) = report.note(format!("{what}: manifest"), opened) else { return };
-    for variant in &manifest.variants {
-        let found = present(folder.blob(&variant.hash, JS_BYTES.max(WASM_BYTES))).and_then(|bytes| {
-            let (found, named) = (bytes.len() as u64, variant.size);
+    let mut check = |name: String, hash: &ContentHash, named: u64| {
+        let found = present(folder.blob(hash, PACKAGE_BYTES)).and_then(|bytes| {
+            let found = bytes.len() as u64;
             if found == named { Ok(()) } else { Err(format!("has {found} bytes, the manifest says {named}")) }
         });
-        report.note(format!("{what}: {} variant", variant.engine.as_str()), found);
+        report.note(format!("{what}: {name}"), found);
+    };
+    for variant in &manifest.variants {
+        check(format!("{} variant", variant.engine.as_str()), &variant.hash, variant.size);
+        variant.files.iter().for_each(|file| check(format!("module {}", file.path), &file.hash, file.size));
     }
+    manifest.assets.iter().for_each(|file| check(format!("asset {}", file.path), &file.hash, file.size));
 }
 
 /// A revoked package must not be handed out any more.

@@ -9,7 +9,10 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteBuf, Bytes};
 
-use crate::{ContentHash, JobId, MarketId, PeerId, Refusal, Signed, device::Requirements, limits::CONTROL_BYTES};
+use crate::{
+    ContentHash, JobId, MarketId, PeerId, Refusal, Signed, device::Requirements, limits::CONTROL_BYTES,
+    manifest::Engine,
+};
 
 /// A frame from the requester.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,12 +51,18 @@ pub enum ToRequester {
 pub struct Offer {
     /// Format version, 1.
     pub v: u8,
+    /// What its tasks do.
+    #[serde(default, skip_serializing_if = "TaskOp::is_run")]
+    pub op: TaskOp,
     /// The job.
     pub job: JobId,
     /// What the device must meet, now and before each task.
     pub need: Requirements,
     /// Tasks in the whole job, at most [`crate::limits::TASKS_PER_JOB`] (a hint).
     pub tasks: u32,
+    /// The engine that every worker must use; absent when the service's variants give the same bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// The market that vouches for the package.
     pub market: MarketId,
     /// The parameters as a JSON object, at most [`crate::limits::PARAMS_BYTES`].
@@ -63,6 +72,24 @@ pub struct Offer {
     pub version: u64,
     /// The manifest: what is to be run.
     pub manifest: ContentHash,
+}
+
+/// What the tasks of a job do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskOp {
+    /// The service's `run` on one part of the job.
+    #[default]
+    Run,
+    /// The service's `split` on the job's whole input: its one task gives the inputs of the job that follows, as frames
+    /// (u32 LE length and bytes, repeated). Only for a manifest whose `work.remote` is true.
+    Split,
+}
+
+impl TaskOp {
+    fn is_run(&self) -> bool {
+        *self == Self::Run
+    }
 }
 
 /// Terms of an accepted offer.

@@ -72,6 +72,10 @@ pub const JS_BYTES: usize = 1024 * 1024;
 pub const WASM_BYTES: usize = 4 * 1024 * 1024;
 /// A whole package: the manifest and all its variants (the paper's packages are 1.3 to 2.1 kB).
 pub const PACKAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Files beside the main one in one variant, and assets of one package: a manifest stays far below its limit. *Judgement.*
+pub const FILES: usize = 64;
+/// Path of such a file. *Judgement.*
+pub const FILE_PATH_BYTES: usize = 120;
 /// Variants in one manifest.
 pub const VARIANTS: usize = 8;
 /// Parameters of one service.

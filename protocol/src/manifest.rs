@@ -9,8 +9,8 @@ use crate::{
     cbor::{self, CborError},
     device::{Network, Requirements},
     limits::{
-        GUEST_MEMORY_MAX, JOB_INPUT_BYTES, JS_BYTES, MANIFEST_BYTES, NAME_BYTES, PARAMS, PARAMS_BYTES, TASK_BYTES,
-        TASK_TIME_MAX, VARIANTS, WASM_BYTES,
+        FILE_PATH_BYTES, FILES, GUEST_MEMORY_MAX, JOB_INPUT_BYTES, JS_BYTES, MANIFEST_BYTES, NAME_BYTES, PACKAGE_BYTES,
+        PARAMS, PARAMS_BYTES, TASK_BYTES, TASK_TIME_MAX, VARIANTS, WASM_BYTES,
     },
 };
 
@@ -30,6 +30,9 @@ pub struct Manifest {
     pub input: Vec<String>,
     /// Usage scope: a path such as `media/image`.
     pub scope: String,
+    /// Read-only files that every variant can read, at most [`FILES`], in the order of their paths inside `assets/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assets: Vec<FileRef>,
     /// Budget of one task.
     pub limits: Limits,
     /// Media type of the output.
@@ -57,6 +60,10 @@ pub struct Manifest {
 pub struct Work {
     /// The split.
     pub split: Split,
+    /// A worker makes the split, not the requester: it needs what the requester may not have, such as a network. Only
+    /// with [`Split::Service`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub remote: bool,
     /// The same input and parameters give the same bytes on every device.
     pub deterministic: bool,
 }
@@ -162,8 +169,22 @@ pub struct Variant {
     pub hash: ContentHash,
     /// Bytes of the blob, at most [`JS_BYTES`] or [`WASM_BYTES`].
     pub size: u64,
+    /// Modules that a `js` variant imports, at most [`FILES`], in the order of their paths from the main module's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRef>,
     /// What runs it.
     pub engine: Engine,
+}
+
+/// A file of a package beside its variants' main files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRef {
+    /// The blob.
+    pub hash: ContentHash,
+    /// Where it stands: see [`is_file_path`].
+    pub path: String,
+    /// Bytes of the blob.
+    pub size: u64,
 }
 
 /// An execution engine.
@@ -224,9 +245,22 @@ pub struct Permissions {
     /// Hosts it may fetch from, at most 16; see [`is_host_pattern`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub net: Vec<String>,
+    /// The time of day; without it every run begins at the same moment.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clock: bool,
     /// Image codecs.
     #[serde(default)]
     pub image: bool,
+    /// Coarse state of the device: battery, network class, its owner's name for it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub device: bool,
+    /// Real randomness; without it every run sees the same numbers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub random: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Permissions {
@@ -242,7 +276,7 @@ impl Permissions {
             hosts if hosts.iter().any(|host| host == "*") => 3,
             _ => 1,
         };
-        6u8.saturating_sub(gps).saturating_sub(net).max(1)
+        6u8.saturating_sub(gps).saturating_sub(net).saturating_sub(u8::from(self.device)).max(1)
     }
 }
 
@@ -281,6 +315,18 @@ fn is_dos_device(text: &str) -> bool {
     let numbered =
         |port: &str| text.strip_prefix(port).is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
     matches!(text, "con" | "prn" | "aux" | "nul") || numbered("com") || numbered("lpt")
+}
+
+/// True for the path of a packed file: names joined by `/` of letters, digits, `.`, `_` and `-`, each beginning with a
+/// letter, a digit or `_`, at most [`FILE_PATH_BYTES`] in all. So there is no `..`, no hidden file and no other drive.
+pub fn is_file_path(text: &str) -> bool {
+    let name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && !name.ends_with('.')
+            && !is_dos_device(&name.split('.').next().unwrap_or_default().to_ascii_lowercase())
+    };
+    text.len() <= FILE_PATH_BYTES && text.split('/').all(name)
 }
 
 /// True for a scope: one to four names joined by `/`.
@@ -334,6 +380,9 @@ impl Manifest {
     }
 
     fn check_work(&self) -> Result<(), ManifestError> {
+        if self.work.remote && self.work.split != Split::Service {
+            return Err(field("work.split-on", "\"worker\" needs split = \"service\""));
+        }
         match &self.work.split {
             Split::Bytes(size) if *size == 0 || *size > TASK_BYTES as u64 => {
                 Err(field("work.split", format!("bytes:{size} must be 1 to {TASK_BYTES}")))
@@ -425,8 +474,29 @@ impl Manifest {
                 let engine = variant.engine.as_str();
                 return Err(field("variant.file", format!("{engine} of {} bytes is over {cap}", variant.size)));
             }
+            if variant.engine != Engine::Js && !variant.files.is_empty() {
+                return Err(field("variant.file", "only js variants have modules"));
+            }
+            check_files("variant.file", &variant.files)?;
+        }
+        check_files("assets", &self.assets)?;
+        let total = self.blobs().fold(0u64, |sum, (_, size)| sum.saturating_add(size));
+        if total > PACKAGE_BYTES as u64 {
+            return Err(field("variant.file", format!("{total} bytes in all, at most {PACKAGE_BYTES}")));
         }
         Ok(())
+    }
+
+    /// Hash and size of every blob that the manifest names, each once: per variant its main file and its modules, then
+    /// the assets. This is the order of a bundle.
+    pub fn blobs(&self) -> impl Iterator<Item = (ContentHash, u64)> {
+        let files = |files: &[FileRef]| files.iter().map(|file| (file.hash, file.size)).collect::<Vec<_>>();
+        let variants = self
+            .variants
+            .iter()
+            .flat_map(move |variant| std::iter::once((variant.hash, variant.size)).chain(files(&variant.files)));
+        let mut seen = std::collections::HashSet::new();
+        variants.chain(files(&self.assets)).filter(move |(hash, _)| seen.insert(*hash))
     }
 
     /// Checks a caller's parameters (a JSON object) and fills in the defaults. Returns the JSON text that guests get.
@@ -503,6 +573,21 @@ impl Manifest {
             && (need.gps || !self.constraints.gps)
             && need.network >= self.constraints.network
     }
+}
+
+fn check_files(key: &str, files: &[FileRef]) -> Result<(), ManifestError> {
+    if files.len() > FILES {
+        return Err(field(key, format!("{} files, at most {FILES}", files.len())));
+    }
+    if let Some(file) = files.iter().find(|file| !is_file_path(&file.path)) {
+        let path: String = file.path.chars().take(NAME_BYTES).collect();
+        let form = format!("at most {FILE_PATH_BYTES} of a-z A-Z 0-9 . _ - /, no name beginning with a dot");
+        return Err(field(key, format!("{path:?} is no path of a packed file ({form})")));
+    }
+    if !files.is_sorted_by(|a, b| a.path < b.path) {
+        return Err(field(key, "files must be in order of their paths, each once"));
+    }
+    Ok(())
 }
 
 /// True for one line of at most `limit` characters that reads as it is written: fit for a terminal.

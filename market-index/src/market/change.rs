@@ -124,7 +124,7 @@ pub(super) fn rotated(
     Ok((version, files))
 }
 
-/// Removes the blobs of a revoked release, but for variants that another release still uses.
+/// Removes the blobs of a revoked release, but for those that another release still uses.
 pub(super) fn remove_revoked(
     folder: &PublishedFolder,
     releases: &[Release],
@@ -138,15 +138,16 @@ pub(super) fn remove_revoked(
     let Some(revoked) = releases.iter().find(|release| release.name == name && release.version == version) else {
         return Ok(());
     };
-    let gone = manifest(revoked).ok().flatten().map(|manifest| manifest.variants).unwrap_or_default();
+    let gone =
+        manifest(revoked).ok().flatten().map(|manifest| manifest.blobs().collect::<Vec<_>>()).unwrap_or_default();
     let mut in_use = BTreeSet::new();
     for release in releases.iter().filter(|release| release.status != Status::Revoked) {
         if let Some(manifest) = manifest(release)? {
-            in_use.extend(manifest.variants.iter().map(|variant| variant.hash));
+            in_use.extend(manifest.blobs().map(|(hash, _)| hash));
         }
     }
-    for variant in gone.iter().filter(|variant| !in_use.contains(&variant.hash)) {
-        folder.remove_blob(&variant.hash)?;
+    for (hash, _) in gone.iter().filter(|(hash, _)| !in_use.contains(hash)) {
+        folder.remove_blob(hash)?;
     }
     // Last: it is what leads to the others.
     folder.remove_blob(&revoked.manifest)?;

@@ -6,7 +6,9 @@ use msm_protocol::{
     Manifest,
     device::Network,
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_BYTES, TASK_TIME},
-    manifest::{Constraints, Engine, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work},
+    manifest::{
+        Constraints, Engine, FileRef, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work,
+    },
 };
 use serde::{
     Deserialize, Deserializer,
@@ -103,12 +105,23 @@ struct ParamToml {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct WorkSection {
     split: Option<String>,
     halo: Option<HaloToml>,
+    /// Who makes the split.
+    #[serde(default)]
+    split_on: SplitOn,
     #[serde(default)]
     deterministic: bool,
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum SplitOn {
+    #[default]
+    Requester,
+    Worker,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,6 +164,12 @@ struct PermissionsSection {
     #[serde(default)]
     net: Vec<String>,
     gps: Option<GpsPermission>,
+    #[serde(default)]
+    clock: bool,
+    #[serde(default)]
+    random: bool,
+    #[serde(default)]
+    device: bool,
 }
 
 #[derive(Deserialize)]
@@ -192,8 +211,8 @@ impl ServiceToml {
         })
     }
 
-    /// The manifest that this text means, with the variants that were read from disk. Not yet checked as a whole.
-    pub fn into_manifest(self, variants: Vec<Variant>) -> Result<Manifest, Fault> {
+    /// The manifest that this text means, with the variants and assets that were read from disk. Not yet checked as a whole.
+    pub fn into_manifest(self, variants: Vec<Variant>, assets: Vec<FileRef>) -> Result<Manifest, Fault> {
         let constraints = &self.constraints;
         Ok(Manifest {
             v: self.schema,
@@ -201,6 +220,7 @@ impl ServiceToml {
             work: self.work.meaning()?,
             input: self.io.input.0,
             scope: self.service.scope,
+            assets,
             limits: Limits {
                 input: self.io.max_input.map_or(JOB_INPUT_BYTES, |size| size.0),
                 memory: self.limits.memory.map_or(GUEST_MEMORY, |size| size.0),
@@ -231,7 +251,10 @@ impl ServiceToml {
                     GpsPermission::Precise => "precise".into(),
                 }),
                 net: self.permissions.net,
+                clock: self.permissions.clock,
                 image: self.permissions.image,
+                device: self.permissions.device,
+                random: self.permissions.random,
             },
         })
     }
@@ -290,7 +313,7 @@ impl WorkSection {
                 ));
             }
         };
-        Ok(Work { split, deterministic: self.deterministic })
+        Ok(Work { split, remote: self.split_on == SplitOn::Worker, deterministic: self.deterministic })
     }
 }
 

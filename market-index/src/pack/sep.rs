@@ -3,14 +3,17 @@
 //! Format: one deterministic CBOR item of at most [`PACKAGE_BYTES`] plus [`HEADER_BYTES`]:
 //!
 //! ```text
-//! { "v": 1, "blobs": [ manifest, variant 1, variant 2, … ] }      every element a byte string, variants in the
-//!                                                                manifest's order
+//! { "v": 1, "blobs": [ manifest, blob 1, blob 2, … ] }      every element a byte string; after the manifest every
+//!                                                          blob that it names, once, variant by variant, then assets
 //! ```
 //!
 //! Deterministic CBOR has one form, so that a package has exactly one bundle. Nothing in it is signed and nothing needs
-//! to be: the market's index names the hash of the manifest, and the manifest names the hashes of the variants.
+//! to be: the market's index names the hash of the manifest, and the manifest names the hashes of the others.
 
-use msm_protocol::{cbor, limits::PACKAGE_BYTES};
+use msm_protocol::{
+    cbor,
+    limits::{FILES, PACKAGE_BYTES, VARIANTS},
+};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -19,7 +22,7 @@ use super::{PackError, Package};
 /// The version of the format.
 const VERSION: u8 = 1;
 /// The CBOR around the blobs: two keys and a header of up to 9 bytes for each blob, rounded up.
-const HEADER_BYTES: usize = 128;
+const HEADER_BYTES: usize = 128 + 9 * FILES * (VARIANTS + 1);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -140,7 +140,7 @@ fn packages_whose_parts_do_not_belong_together_are_not_bundled() {
         let error = write_sep(&wrong).unwrap_err().to_string();
         assert!(error.starts_with("bad-package: "), "{error}");
     }
-    let huge = read_sep(&vec![0x40; PACKAGE_BYTES + 1024]).unwrap_err().to_string();
+    let huge = read_sep(&vec![0x40; PACKAGE_BYTES + 64 * 1024]).unwrap_err().to_string();
     assert!(huge.contains("over its limit"), "{huge}");
 }
 
@@ -153,6 +153,7 @@ fn with_variants(package: &Package, engine: Engine, variants: &[Vec<u8>]) -> Vec
             engine,
             hash: ContentHash::of(bytes),
             size: bytes.len() as u64,
+            files: vec![],
             ..manifest.variants[0].clone()
         })
         .collect();

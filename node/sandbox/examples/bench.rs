@@ -30,7 +30,8 @@ async fn bench() -> Result<(), Box<dyn std::error::Error>> {
         engine: Engine::Js,
         source: Bytes::from_static(ECHO.as_bytes()),
         work: Work::Whole,
-        image: false,
+        files: Default::default(),
+        asks: Default::default(),
         label: "echo@1.0.0".into(),
     });
     let call = |input: Bytes| Call {
@@ -40,6 +41,7 @@ async fn bench() -> Result<(), Box<dyn std::error::Error>> {
         params: "{}".into(),
         budget: Budget { memory: 64 << 20, time: Duration::from_secs(10), output: input.len() as u64 },
         input,
+        resources: None,
     };
 
     let mut totals = Vec::new();

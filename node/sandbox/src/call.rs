@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId};
 
+use crate::resources::Resources;
+
 /// One run of a service's code.
 ///
 /// Every run begins in a fresh global scope with the module evaluated anew: nothing of an earlier run is left in it,
 /// though the process may be the same.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// Whose code. Calls with the same package hash, work and client may share a child, one after the other.
     pub package: Arc<Package>,
@@ -23,6 +25,8 @@ pub struct Call {
     pub input: Bytes,
     /// What the guest may use.
     pub budget: Budget,
+    /// Who answers what the guest asks of the device; without it nobody does.
+    pub resources: Option<Arc<dyn Resources>>,
 }
 
 /// A service's code as the sandbox needs it. The caller has verified it: the sandbox trusts its hash.
@@ -36,10 +40,39 @@ pub struct Package {
     pub source: Bytes,
     /// How inputs are cut and outputs put together.
     pub work: Work,
-    /// Whether `ctx.image` is granted.
-    pub image: bool,
+    /// Modules that the source imports, and files that the guest may read.
+    pub files: Files,
+    /// What the manifest asks for.
+    pub asks: Asks,
     /// For people: `name@version`; stands in the guest's error positions.
     pub label: String,
+}
+
+/// The files of a package beside its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// JavaScript modules, by their path from the source's folder.
+    pub modules: Vec<(String, Bytes)>,
+    /// Read-only files, by their path in `assets/`.
+    pub assets: Vec<(String, Bytes)>,
+}
+
+/// What a manifest asks for. What is not asked for fails at once in the child, naming the line that is missing; what is
+/// asked for still needs the [`Resources`]' consent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Asks {
+    /// Picture codecs; they work inside the child.
+    pub image: bool,
+    /// The time of day.
+    pub clock: bool,
+    /// Real randomness.
+    pub random: bool,
+    /// Position.
+    pub gps: bool,
+    /// Web fetches.
+    pub net: bool,
+    /// State of the device.
+    pub device: bool,
 }
 
 /// What executes a variant.
@@ -48,6 +81,8 @@ pub struct Package {
 pub enum Engine {
     /// An ES module, in QuickJS.
     Js,
+    /// A WASI preview 1 command, in wasmtime.
+    Wasm,
 }
 
 /// How a service's input becomes tasks and its task outputs become one output. See [`crate::work`] for the formats.

@@ -1,22 +1,26 @@
 //! One call with one child: the request out, the reply in, under the parent's own clock and caps.
 
 use std::{
+    collections::VecDeque,
     io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Chain};
 use msm_protocol::{Refusal, RefusalCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    task::JoinSet,
 };
 
 use crate::{
     call::Call,
     process::Process,
+    resources::{ANSWER_BYTES, ASKS, ASKS_AT_ONCE, Answer, Ask, AskError, AskErrorKind, Resources},
     walls::Walls,
     wire::{self, Fault, HEADER_BYTES, kind},
 };
@@ -29,6 +33,8 @@ pub struct Reply {
     pub bytes: Bytes,
     pub log: String,
     pub load: Duration,
+    /// Nothing of this call is still on its way to the child: the next call can be sent.
+    pub clean: bool,
 }
 
 /// A bad one.
@@ -94,12 +100,14 @@ pub async fn exchange(process: &mut Process, call: &Call, load: bool) -> Result<
     let mut request = Bytes::from(head).chain(call.input.clone());
     // The child reads all of it before it answers, whatever it thinks of it.
     stream.write_all_buf(&mut request).await?;
-    Replies { stream, read: BytesMut::with_capacity(READ_BYTES) }.all(call.budget.output).await
+    let questions = Questions::new(call.resources.clone());
+    Replies { stream, read: BytesMut::with_capacity(READ_BYTES), questions }.all(call.budget.output).await
 }
 
 struct Replies<'a> {
     stream: &'a mut UnixStream,
     read: BytesMut,
+    questions: Questions,
 }
 
 impl Replies<'_> {
@@ -107,7 +115,7 @@ impl Replies<'_> {
         let mut output = Vec::new();
         let mut log = Vec::new();
         loop {
-            self.fill(HEADER_BYTES).await?;
+            self.next_header().await?;
             let mut header = [0; HEADER_BYTES];
             self.read.copy_to_slice(&mut header);
             let (kind, length) = wire::read_header(header);
@@ -121,6 +129,11 @@ impl Replies<'_> {
             self.fill(length).await?;
             let payload = self.read.split_to(length);
             match kind {
+                kind::ASK => {
+                    let ask = wire::read_ask(&payload.freeze());
+                    let (id, ask) = ask.ok_or_else(|| broken("a child's question is unreadable"))?;
+                    self.questions.put(id, ask)?;
+                }
                 kind::LOG => {
                     if log.len() + length > wire::LOG_BYTES {
                         return Err(broken("a child's log is too long"));
@@ -134,7 +147,8 @@ impl Replies<'_> {
                 kind::DONE => {
                     let load = payload.as_ref().try_into().map(u64::from_le_bytes).unwrap_or(0);
                     let log = String::from_utf8_lossy(&log).into_owned();
-                    return Ok(Reply { bytes: output.into(), log, load: Duration::from_micros(load) });
+                    let clean = self.questions.are_answered();
+                    return Ok(Reply { bytes: output.into(), log, load: Duration::from_micros(load), clean });
                 }
                 kind::FAIL => {
                     let log = String::from_utf8_lossy(&log);
@@ -155,6 +169,28 @@ impl Replies<'_> {
                 _ => return Err(broken("a child's message is of no known kind")),
             }
         }
+    }
+
+    /// Reads until a message's header waits in `self.read`; meanwhile questions are answered. Reading never waits for
+    /// writing: a child that reads none of its answers harms itself only.
+    async fn next_header(&mut self) -> io::Result<()> {
+        while self.read.len() < HEADER_BYTES {
+            let (mut from, mut to) = self.stream.split();
+            self.read.reserve(READ_BYTES);
+            let Questions { open, unsent, .. } = &mut self.questions;
+            tokio::select! {
+                got = from.read_buf(&mut self.read) => if got? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                },
+                // An answerer that panicked has no id to say: its question stays open until the deadline.
+                Some(Ok(answer)) = open.join_next(), if !open.is_empty() => self.questions.send(answer),
+                sent = to.write_buf(unsent), if unsent.has_remaining() => {
+                    sent?;
+                    self.questions.more();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads until so many bytes wait in `self.read`.
@@ -190,6 +226,70 @@ impl Replies<'_> {
             missing -= got;
         }
         Ok(())
+    }
+}
+
+/// The guest's questions of one call, and the answers that wait to be sent.
+struct Questions {
+    resources: Option<Arc<dyn Resources>>,
+    open: JoinSet<(u32, Result<Answer, AskError>)>,
+    asked: u32,
+    /// What is being sent: the head of an answer and its bytes.
+    unsent: Chain<Bytes, Bytes>,
+    /// At most [`ASKS_AT_ONCE`], as the open ones are.
+    waiting: VecDeque<Chain<Bytes, Bytes>>,
+}
+
+impl Questions {
+    fn new(resources: Option<Arc<dyn Resources>>) -> Self {
+        let nothing = Bytes::new().chain(Bytes::new());
+        Self { resources, open: JoinSet::new(), asked: 0, unsent: nothing, waiting: VecDeque::new() }
+    }
+
+    fn are_answered(&self) -> bool {
+        self.open.is_empty() && self.waiting.is_empty() && !self.unsent.has_remaining()
+    }
+
+    /// Has a question answered. The child keeps to the number at a time by itself; one that does not is broken.
+    fn put(&mut self, id: u32, ask: Ask) -> Result<(), Trouble> {
+        if self.open.len() + self.waiting.len() >= ASKS_AT_ONCE {
+            return Err(broken("a child asks too much at a time"));
+        }
+        self.asked += 1;
+        let too_many =
+            || AskError::new(AskErrorKind::Limit, format!("more than {ASKS} calls of resources in one task"));
+        let nobody = || AskError::new(AskErrorKind::Denied, format!("{} is not available here", ask.op));
+        match &self.resources {
+            _ if self.asked > ASKS => self.send((id, Err(too_many()))),
+            None => self.send((id, Err(nobody()))),
+            Some(resources) => {
+                let answering = resources.answer(ask);
+                self.open.spawn(async move { (id, answering.await) });
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, (id, answer): (u32, Result<Answer, AskError>)) {
+        let too_large = |bytes: &Answer| bytes.bytes.len() + bytes.json.len() > ANSWER_BYTES;
+        let answer = match answer {
+            Ok(answer) if too_large(&answer) => {
+                Err(AskError::new(AskErrorKind::Limit, format!("the answer is over {ANSWER_BYTES} bytes")))
+            }
+            other => other,
+        };
+        let head = Bytes::from(wire::answer_head(id, &answer));
+        self.waiting.push_back(head.chain(answer.map(|answer| answer.bytes).unwrap_or_default()));
+        self.more();
+    }
+
+    /// Goes on with the next answer when one is sent.
+    fn more(&mut self) {
+        if !self.unsent.has_remaining()
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.unsent = next;
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! Read in this order:
 //! 1. [`call`]: what is run and what comes back. [`config`]: how many children, which walls must be up.
+//!    [`resources`]: what a guest may ask of its device.
 //! 2. `pool`: which child serves which call. `process`: one child from birth to grave. `exchange`: one call with it.
 //! 3. `wire`: the bytes on the socket pair between the two sides.
 //! 4. `guest`: the child's side: its walls, its loop, the JavaScript engine and what that engine may reach.
@@ -17,6 +18,7 @@
 
 pub mod call;
 pub mod config;
+pub mod resources;
 pub mod walls;
 pub mod work;
 
@@ -26,8 +28,9 @@ mod pool;
 mod process;
 mod wire;
 
-pub use call::{Budget, Call, Engine, Op, Output, Package, Phases, Work};
+pub use call::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Phases, Work};
 pub use config::{SandboxConfig, SandboxError, WallPolicy};
 pub use guest::{run_if_child, run_if_child_with_probe};
 pub use pool::Sandbox;
+pub use resources::{Answer, Answering, Ask, AskError, AskErrorKind, Resources};
 pub use walls::{Wall, WallName, Walls};

@@ -170,10 +170,12 @@ impl Sandbox {
         let cpu = process.cpu().saturating_sub(cpu);
 
         match exchanged {
-            Ok(Ok(Reply { bytes, log, load })) => {
+            Ok(Ok(Reply { bytes, log, load, clean })) => {
                 phases.first_result = wall;
                 phases.load = load;
-                running.park(key);
+                if clean {
+                    running.park(key);
+                }
                 Ok((Output { bytes, log, cpu, wall }, phases))
             }
             Ok(Err(Trouble::Fault(fault, text))) => {

@@ -6,8 +6,9 @@
 //!
 //! | to the child | payload |
 //! |---|---|
-//! | `LOAD` | work tag u8, image u8, engine u8, 0, work number u64, label length u32, label, source |
+//! | `LOAD` | work tag u8, asks u8, engine u8, 0, work number u64, label length u32, modules u32, assets u32, label, then every file: path length u32, length u32, path, bytes; then the source |
 //! | `CALL` | op u8, 7 zero bytes, a u64, b u64, memory u64, time in us u64, output u64, input length u64, parameters; the input follows the message |
+//! | `ANSWER` | id u32, 0 or [`AskErrorKind`] u8, length u32, JSON or text of that length, bytes |
 //!
 //! | from the child | payload |
 //! |---|---|
@@ -15,6 +16,7 @@
 //! | `OUTPUT` | the next bytes of the output |
 //! | `LOG` | lines of the guest's log |
 //! | `PROGRESS` | f32 from 0 to 1 |
+//! | `ASK` | id u32, operation length u8, operation, body |
 //! | `DONE` | load time in us u64: the call is over and went well |
 //! | `FAIL` | [`Fault`] u8, text: the call is over and failed |
 //! | `TRAPPED` | system call number u64: seccomp is about to kill the child |
@@ -22,15 +24,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use msm_protocol::RefusalCode;
 
-use crate::call::{Budget, Engine, Op, Package, Work};
+use crate::{
+    call::{Asks, Budget, Engine, Op, Package, Work},
+    resources::{ASK_BYTES, Answer, Ask, AskError, AskErrorKind},
+};
 
 pub const HEADER_BYTES: usize = 8;
 
 pub mod kind {
     pub const LOAD: u8 = 1;
     pub const CALL: u8 = 2;
+    pub const ANSWER: u8 = 3;
 
     pub const HELLO: u8 = 16;
     pub const OUTPUT: u8 = 17;
@@ -40,6 +47,7 @@ pub mod kind {
     pub const FAIL: u8 = 21;
     pub const TRAPPED: u8 = 22;
     pub const PANICKED: u8 = 23;
+    pub const ASK: u8 = 24;
 }
 
 /// Any message but `OUTPUT` is small. Larger than the log's cap and the longest reason.
@@ -110,9 +118,12 @@ impl Fault {
 
 /// A package as it arrives in the child.
 pub struct Loaded {
+    pub engine: Engine,
     pub work: Work,
-    pub image: bool,
+    pub asks: Asks,
     pub label: String,
+    pub modules: Vec<(String, Vec<u8>)>,
+    pub assets: Vec<(String, Vec<u8>)>,
     pub source: Vec<u8>,
 }
 
@@ -139,21 +150,42 @@ pub fn put_load(out: &mut Vec<u8>, package: &Package) {
     };
     let engine = match package.engine {
         Engine::Js => 0,
+        Engine::Wasm => 1,
     };
-    out.extend(header(kind::LOAD, 16 + label.len() + package.source.len()));
-    out.extend([tag, u8::from(package.image), engine, 0]);
+    let files = || package.files.modules.iter().chain(&package.files.assets);
+    let file_bytes: usize = files().map(|(path, bytes)| 8 + path.len() + bytes.len()).sum();
+    out.extend(header(kind::LOAD, 24 + label.len() + file_bytes + package.source.len()));
+    out.extend([tag, asks_to_wire(package.asks), engine, 0]);
     out.extend(u64::to_le_bytes(number));
-    out.extend((label.len() as u32).to_le_bytes());
+    for length in [label.len(), package.files.modules.len(), package.files.assets.len()] {
+        out.extend((length as u32).to_le_bytes());
+    }
     out.extend(label);
+    for (path, bytes) in files() {
+        out.extend((path.len() as u32).to_le_bytes());
+        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend(path.as_bytes());
+        out.extend(&**bytes);
+    }
     out.extend(&*package.source);
+}
+
+fn asks_to_wire(asks: Asks) -> u8 {
+    let Asks { image, clock, random, gps, net, device } = asks;
+    [image, clock, random, gps, net, device].iter().rev().fold(0, |bits, ask| bits << 1 | u8::from(*ask))
+}
+
+fn asks_from_wire(bits: u8) -> Asks {
+    let bit = |n: u8| bits >> n & 1 == 1;
+    Asks { image: bit(0), clock: bit(1), random: bit(2), gps: bit(3), net: bit(4), device: bit(5) }
 }
 
 /// Reads the payload of `LOAD`.
 pub fn read_load(payload: Vec<u8>) -> Option<Loaded> {
     let mut reader = Reader(&payload);
-    let [tag, image, _engine, _] = reader.array()?;
+    let [tag, asks, engine, _] = reader.array()?;
     let number = reader.u64()?;
-    let label_len = u32::from_le_bytes(reader.array()?) as usize;
+    let (label_len, modules, assets) = (reader.u32()?, reader.u32()?, reader.u32()?);
     let label = String::from_utf8_lossy(reader.take(label_len)?).into_owned();
     let work = match tag {
         0 => Work::Whole,
@@ -164,10 +196,16 @@ pub fn read_load(payload: Vec<u8>) -> Option<Loaded> {
         5 => Work::Service,
         _ => return None,
     };
+    let engine = match engine {
+        0 => Engine::Js,
+        1 => Engine::Wasm,
+        _ => return None,
+    };
+    let (modules, assets) = (reader.files(modules)?, reader.files(assets)?);
     let source_at = payload.len() - reader.0.len();
     let mut source = payload;
     source.drain(..source_at);
-    Some(Loaded { work, image: image != 0, label, source })
+    Some(Loaded { engine, work, asks: asks_from_wire(asks), label, modules, assets, source })
 }
 
 /// Appends a `CALL` message; the input follows it on the wire.
@@ -202,6 +240,52 @@ pub fn read_call(payload: &[u8]) -> Option<Request> {
     Some(Request { op, budget: Budget { memory, time: Duration::from_micros(time_us), output }, input_len, params })
 }
 
+/// Appends an `ASK` message.
+pub fn put_ask(out: &mut Vec<u8>, id: u32, op: &str, body: &[u8]) {
+    put(out, kind::ASK, &[&id.to_le_bytes(), &[op.len() as u8], op.as_bytes(), body]);
+}
+
+/// Reads the payload of `ASK`.
+pub fn read_ask(payload: &Bytes) -> Option<(u32, Ask)> {
+    let mut reader = Reader(payload);
+    let id = u32::from_le_bytes(reader.array()?);
+    let [length] = reader.array()?;
+    let op = std::str::from_utf8(reader.take(length.into())?).ok()?.to_owned();
+    let body = payload.slice(payload.len() - reader.0.len()..);
+    (body.len() <= ASK_BYTES).then_some((id, Ask { op, body }))
+}
+
+/// The bytes of an `ANSWER` message but for those of the answer that are no JSON, which follow.
+pub fn answer_head(id: u32, answer: &Result<Answer, AskError>) -> Vec<u8> {
+    let (status, text, more) = match answer {
+        Ok(answer) => (0, &*answer.json, answer.bytes.len()),
+        Err(error) => (error.kind as u8, &*error.message, 0),
+    };
+    let mut out = Vec::with_capacity(HEADER_BYTES + 9 + text.len());
+    out.extend(header(kind::ANSWER, 9 + text.len() + more));
+    out.extend(id.to_le_bytes());
+    out.push(status);
+    out.extend((text.len() as u32).to_le_bytes());
+    out.extend(text.as_bytes());
+    out
+}
+
+/// Reads the payload of `ANSWER`.
+pub fn read_answer(payload: Vec<u8>) -> Option<(u32, Result<Answer, AskError>)> {
+    let payload = Bytes::from(payload);
+    let mut reader = Reader(&payload);
+    let id = u32::from_le_bytes(reader.array()?);
+    let [status] = reader.array()?;
+    let length = reader.u32()?;
+    let text = String::from_utf8(reader.take(length)?.to_vec()).ok()?;
+    let bytes = payload.slice(payload.len() - reader.0.len()..);
+    let answer = match status {
+        0 => Ok(Answer { json: text, bytes }),
+        kind => Err(AskError::new(AskErrorKind::from_wire(kind)?, text)),
+    };
+    Some((id, answer))
+}
+
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -213,6 +297,20 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<usize> {
+        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn files(&mut self, count: usize) -> Option<Vec<(String, Vec<u8>)>> {
+        let mut files = Vec::new();
+        for _ in 0..count {
+            let (path, bytes) = (self.u32()?, self.u32()?);
+            let path = String::from_utf8(self.take(path)?.to_vec()).ok()?;
+            files.push((path, self.take(bytes)?.to_vec()));
+        }
+        Some(files)
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -228,6 +326,25 @@ mod tests {
     use msm_protocol::ContentHash;
 
     use super::*;
+    use crate::call::Files;
+
+    #[test]
+    fn questions_and_answers_read_back() {
+        let mut bytes = Vec::new();
+        put_ask(&mut bytes, 7, "net.fetch", b"{}");
+        let ask = Ask { op: "net.fetch".into(), body: Bytes::from_static(b"{}") };
+        assert_eq!(read_ask(&Bytes::from(bytes).slice(HEADER_BYTES..)), Some((7, ask)));
+        let good = Ok(Answer { json: "{\"status\":200}".into(), bytes: Bytes::from_static(b"\0body") });
+        let bad = Err(AskError::new(AskErrorKind::Denied, "no"));
+        for answer in [good, bad] {
+            let mut bytes = answer_head(9, &answer);
+            bytes.extend(answer.as_ref().map_or(&[][..], |answer| &answer.bytes));
+            let (kind, length) = read_header(bytes[..HEADER_BYTES].try_into().unwrap());
+            assert_eq!((kind, length), (kind::ANSWER, bytes.len() - HEADER_BYTES));
+            assert_eq!(read_answer(bytes[HEADER_BYTES..].to_vec()), Some((9, answer)));
+        }
+        assert_eq!(read_answer(vec![0; 8]), None);
+    }
 
     #[test]
     fn messages_read_back() {
@@ -244,7 +361,11 @@ mod tests {
                 engine: Engine::Js,
                 source: Bytes::from_static(b"export function run() {}"),
                 work,
-                image: true,
+                files: Files {
+                    modules: vec![("lib/a.js".into(), Bytes::from_static(b"1"))],
+                    assets: vec![("x.bin".into(), Bytes::new()), ("y".into(), Bytes::from_static(b"\0\xff"))],
+                },
+                asks: Asks { image: true, gps: true, device: true, ..Asks::default() },
                 label: "blür@1".into(),
             };
             let mut bytes = Vec::new();
@@ -252,7 +373,9 @@ mod tests {
             let (kind, length) = read_header(bytes[..HEADER_BYTES].try_into().unwrap());
             assert_eq!((kind, length), (kind::LOAD, bytes.len() - HEADER_BYTES));
             let loaded = read_load(bytes[HEADER_BYTES..].to_vec()).unwrap();
-            assert_eq!((loaded.work, loaded.image, &*loaded.label), (work, true, "blür@1"));
+            assert_eq!((loaded.work, loaded.asks, &*loaded.label), (work, package.asks, "blür@1"));
+            assert_eq!(loaded.modules, [("lib/a.js".to_owned(), b"1".to_vec())]);
+            assert_eq!(loaded.assets, [("x.bin".to_owned(), vec![]), ("y".to_owned(), b"\0\xff".to_vec())]);
             assert_eq!(loaded.source, package.source);
         }
 

@@ -6,7 +6,7 @@ use msm_market_index::{HeadOutcome, TreeWalk, TrustedMarket, entry::open_manifes
 use msm_protocol::{
     ContentHash, MarketId,
     document::Status,
-    limits::{HEAD_BYTES, INDEX_BYTES, JS_BYTES, MANIFEST_BYTES, PAGE_BYTES, PAGES_PER_MARKET, ROOT_BYTES, WASM_BYTES},
+    limits::{HEAD_BYTES, INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, PAGES_PER_MARKET, ROOT_BYTES},
 };
 
 use crate::{
@@ -95,8 +95,8 @@ impl Mirror<'_> {
             // A revoked one is asked for too: that it is still served is a fault.
             let Some(bytes) = self.blob(&release.manifest, MANIFEST_BYTES).await? else { continue };
             let Ok(manifest) = open_manifest(release, &bytes) else { continue };
-            for variant in manifest.variants.iter().filter(|_| release.status != Status::Revoked) {
-                self.blob(&variant.hash, JS_BYTES.max(WASM_BYTES)).await?;
+            for (hash, _) in manifest.blobs().filter(|_| release.status != Status::Revoked) {
+                self.blob(&hash, PACKAGE_BYTES).await?;
             }
         }
         Ok(())

@@ -24,7 +24,8 @@ use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
     limits::{
-        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE, SILENCE_LOOK,
+        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE,
+        SILENCE_LOOK,
     },
     mdns, stream,
 };

@@ -240,8 +240,8 @@ impl NodeDoor {
         let manifest = Manifest::from_slice(&bytes)
             .map_err(|e| CommandError::new(ErrorCode::Verification, format!("bad-package: {e}")))?;
         let mut installed = true;
-        for variant in &manifest.variants {
-            installed &= self.ctx.store.has(variant.hash).await;
+        for (hash, _) in manifest.blobs() {
+            installed &= self.ctx.store.has(hash).await;
         }
         let view = self.ctx.markets.view();
         let releases = view.iter().filter(|view| view.id == market).flat_map(|view| view.releases.iter());

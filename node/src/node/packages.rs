@@ -10,17 +10,17 @@ use msm_market_index::entry::open_manifest;
 use msm_protocol::{
     ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
     document::{Release, Status},
-    manifest::{Engine, Split, Variant},
+    manifest::{Engine, FileRef, Permissions, Split, Variant},
 };
-use msm_sandbox::{Budget, Package, Work};
+use msm_sandbox::{Asks, Budget, Files, Package, Work};
 
 use super::{
     context::Context,
     fetch::{FetchError, fetch},
 };
 
-/// The contract between this node and a JavaScript guest.
-const JS_ABI: &str = "msm-js-1";
+/// The contracts between this node and its guests.
+const ABIS: [(Engine, &str); 2] = [(Engine::Js, "msm-js-1"), (Engine::Wasm, "wasi-p1")];
 /// Packages kept decoded. *Judgement.*
 const KEPT: usize = 32;
 
@@ -35,6 +35,8 @@ pub struct Installed {
     pub engine: Engine,
     /// The variant's bytes.
     source: bytes::Bytes,
+    /// What belongs to it.
+    files: Files,
 }
 
 impl Installed {
@@ -50,10 +52,14 @@ impl Installed {
         };
         Package {
             hash: self.hash,
-            engine: msm_sandbox::Engine::Js,
+            engine: match self.engine {
+                Engine::Wasm => msm_sandbox::Engine::Wasm,
+                _ => msm_sandbox::Engine::Js,
+            },
             source: self.source.clone(),
+            files: self.files.clone(),
+            asks: asks(&self.manifest),
             work,
-            image: self.manifest.permissions.image,
             label: format!("{}@{}", self.manifest.name, self.manifest.version),
         }
     }
@@ -63,6 +69,13 @@ impl Installed {
         let limits = &self.manifest.limits;
         Budget { memory: limits.memory, time: Duration::from_millis(limits.time_ms), output: limits.output }
     }
+}
+
+/// What a manifest asks for, as the sandbox takes it.
+fn asks(manifest: &Manifest) -> Asks {
+    let Permissions { gps, net, clock, image, device, random } = &manifest.permissions;
+    let (gps, net) = (gps.is_some(), !net.is_empty());
+    Asks { image: *image, clock: *clock, random: *random, gps, net, device: *device }
 }
 
 /// A small cache of installed packages, newest first.
@@ -115,21 +128,42 @@ pub async fn install(
     let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
     let manifest = open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))?;
     let runs_here = |variant: &Variant| {
-        variant.engine == Engine::Js && variant.abi == JS_ABI && engine.is_none_or(|engine| engine == variant.engine)
+        ABIS.contains(&(variant.engine, &*variant.abi)) && engine.is_none_or(|engine| engine == variant.engine)
     };
     let Some(variant) = manifest.variants.iter().find(|variant| runs_here(variant)) else {
         let engines: Vec<&str> = manifest.variants.iter().map(|variant| variant.engine.as_str()).collect();
-        return Err(bad(format!("no variant for this device: it runs js, the package has {}", engines.join(", "))));
+        let wanted = engine.map_or("js and wasm", Engine::as_str);
+        return Err(bad(format!(
+            "no variant for this device: wanted is {wanted}, the package has {}",
+            engines.join(", ")
+        )));
     };
     let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched)?;
+    let files = Files {
+        modules: fetch_files(ctx, &variant.files, hint).await?,
+        assets: fetch_files(ctx, &manifest.assets, hint).await?,
+    };
     let engine = variant.engine;
     let variant = variant.hash;
-    let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source });
+    let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source, files });
     ctx.packages.keep(package.clone());
     // Whoever has it serves it: neighbours need not find the publisher.
     ctx.net.provide(release.manifest).await;
     ctx.net.provide(variant).await;
     Ok(package)
+}
+
+async fn fetch_files(
+    ctx: &Arc<Context>,
+    files: &[FileRef],
+    hint: Option<PeerId>,
+) -> Result<Vec<(String, bytes::Bytes)>, Refusal> {
+    let mut fetched = Vec::with_capacity(files.len());
+    for file in files {
+        let bytes = fetch(ctx, file.hash, file.size, true, hint).await.map_err(not_fetched)?;
+        fetched.push((file.path.clone(), bytes));
+    }
+    Ok(fetched)
 }
 
 /// Nobody gave it, or somebody gave wrong bytes: the first is bad luck, the second somebody's doing.

@@ -304,6 +304,7 @@ impl Job {
             params: self.params.clone(),
             input,
             budget: self.installed.budget(),
+            resources: None,
         };
         async move {
             let _memory = memory;

@@ -7,7 +7,7 @@ use libp2p::Stream;
 use msm_protocol::{
     ContentHash, Envelope, JobId, PeerId, SecretKey, cbor,
     device::Requirements,
-    job::{AttemptRef, ChunkBuf, Done, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester},
+    job::{AttemptRef, ChunkBuf, Done, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
@@ -52,6 +52,8 @@ pub async fn receive_within<T: DeserializeOwned>(stream: &mut Stream, limit: Dur
 /// An offer that asks nothing special.
 pub fn offer(market: &Market, manifest: ContentHash, version: u64, params: &str) -> Offer {
     Offer {
+        op: TaskOp::Run,
+        engine: None,
         v: 1,
         job: JobId::from_bytes([7; 16]),
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: None },

@@ -18,7 +18,8 @@ fn manifest() -> Manifest {
     Manifest {
         v: 1,
         name: "image-blur".into(),
-        work: Work { split: Split::None, deterministic: true },
+        work: Work { split: Split::None, remote: false, deterministic: true },
+        assets: vec![],
         input: vec!["image/png".into()],
         scope: "media/image".into(),
         limits: Limits { input: 1, memory: 1, output: 1, time_ms: 1 },
@@ -33,7 +34,13 @@ fn manifest() -> Manifest {
         license: "MIT".into(),
         summary: "For tests".into(),
         version: "1.0.0".into(),
-        variants: vec![Variant { abi: "msm-js-1".into(), hash: ContentHash::of(b""), size: 1, engine: Engine::Js }],
+        variants: vec![Variant {
+            abi: "msm-js-1".into(),
+            hash: ContentHash::of(b""),
+            size: 1,
+            files: vec![],
+            engine: Engine::Js,
+        }],
         constraints: Constraints {
             eqs: Range { max: 300, min: 0, default: Some(0) },
             gps: false,
@@ -204,6 +211,7 @@ fn rating_falls_with_what_is_asked() {
         gps: gps.map(str::to_owned),
         net: net.iter().map(|host| (*host).to_owned()).collect(),
         image: true,
+        ..Permissions::default()
     };
     let cases = [
         (ask(None, &[]), 6),

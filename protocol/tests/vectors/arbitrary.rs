@@ -5,11 +5,13 @@ use msm_protocol::{
     device::{DeviceExt, DeviceInfo, Network, Requirements},
     document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
     job::{
-        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester,
-        ToWorker,
+        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult,
+        ToRequester, ToWorker,
     },
     limits::FRAME_BYTES,
-    manifest::{Constraints, Engine, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work},
+    manifest::{
+        Constraints, Engine, FileRef, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work,
+    },
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse, Presence},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -100,10 +102,13 @@ fn chunk() -> impl Strategy<Value = ChunkBuf> {
 }
 
 fn to_worker() -> impl Strategy<Value = ToWorker> {
-    let offer = (any::<u8>(), any::<[u8; 16]>(), need(), any::<u32>(), market(), text(), any::<u64>(), hash())
-        .prop_map(|(v, job, need, tasks, market, params, version, manifest)| {
+    let op = prop_oneof![Just(TaskOp::Run), Just(TaskOp::Split)];
+    let engine = option::of(prop_oneof![Just(Engine::Js), Just(Engine::Wasm)]);
+    let how = (op, engine);
+    let offer = (any::<u8>(), any::<[u8; 16]>(), need(), any::<u32>(), market(), text(), any::<u64>(), hash(), how)
+        .prop_map(|(v, job, need, tasks, market, params, version, manifest, (op, engine))| {
             let job = JobId::from_bytes(job);
-            ToWorker::Offer(Box::new(Offer { v, job, need, tasks, market, params, version, manifest }))
+            ToWorker::Offer(Box::new(Offer { v, op, job, need, tasks, engine, market, params, version, manifest }))
         });
     let task = (hash(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>())
         .prop_map(|(hash, size, task, count, attempt)| ToWorker::Task(TaskHeader { hash, size, task, count, attempt }));
@@ -264,34 +269,32 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     };
     let constraints = (range(), any::<bool>(), range(), range(), option::of(network()))
         .prop_map(|(eqs, gps, battery, devices, network)| Constraints { eqs, gps, battery, devices, network });
-    let permissions = (option::of(text()), vec(text(), 0..3), any::<bool>())
-        .prop_map(|(gps, net, image)| Permissions { gps, net, image });
+    let permissions = (option::of(text()), vec(text(), 0..3), any::<[bool; 4]>())
+        .prop_map(|(gps, net, [clock, image, device, random])| Permissions { gps, net, clock, image, device, random });
     let engine = prop_oneof![Just(Engine::Js), Just(Engine::Wasm)];
-    let variant = (text(), hash(), any::<u64>(), engine).prop_map(|(abi, hash, size, engine)| Variant {
-        abi,
-        hash,
-        size,
-        engine,
-    });
+    let file = || (hash(), text(), any::<u64>()).prop_map(|(hash, path, size)| FileRef { hash, path, size });
+    let variant = (text(), hash(), any::<u64>(), vec(file(), 0..3), engine)
+        .prop_map(|(abi, hash, size, files, engine)| Variant { abi, hash, size, files, engine });
     let limits =
         any::<[u64; 4]>().prop_map(|[input, memory, output, time_ms]| Limits { input, memory, output, time_ms });
     let texts = (text(), text(), text(), text(), text(), text());
-    let lists = (vec(text(), 0..3), vec(text(), 0..3), vec(param(), 0..4), vec(variant, 0..3));
-    (any::<u8>(), texts, lists, (split(), any::<bool>()), limits, constraints, permissions).prop_map(
+    let lists = (vec(text(), 0..3), vec(text(), 0..3), vec(param(), 0..4), vec(variant, 0..3), vec(file(), 0..3));
+    (any::<u8>(), texts, lists, (split(), any::<bool>(), any::<bool>()), limits, constraints, permissions).prop_map(
         |(
             v,
             (name, scope, output, license, summary, version),
-            (input, authors, params, variants),
-            (split, deterministic),
+            (input, authors, params, variants, assets),
+            (split, remote, deterministic),
             limits,
             constraints,
             permissions,
         )| Manifest {
             v,
             name,
-            work: Work { split, deterministic },
+            work: Work { split, remote, deterministic },
             input,
             scope,
+            assets,
             limits,
             output,
             params,

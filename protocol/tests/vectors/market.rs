@@ -21,7 +21,7 @@ const WASM: &[u8] = b"\0asm\x01\0\0\0";
 
 fn variant(engine: Engine, bytes: &[u8]) -> Variant {
     let abi = if engine == Engine::Js { "msm-js-1" } else { "wasi-p1" };
-    Variant { abi: abi.into(), hash: ContentHash::of(bytes), size: bytes.len() as u64, engine }
+    Variant { abi: abi.into(), hash: ContentHash::of(bytes), size: bytes.len() as u64, files: vec![], engine }
 }
 
 /// The service of the worked session, with what `service.toml` leaves out filled in as `pack` does.
@@ -29,7 +29,8 @@ fn upper_case() -> Manifest {
     Manifest {
         v: 1,
         name: "upper-case".into(),
-        work: Work { split: Split::Lines(1), deterministic: true },
+        work: Work { split: Split::Lines(1), remote: false, deterministic: true },
+        assets: vec![],
         input: vec!["text/plain".into()],
         scope: "text".into(),
         limits: Limits { input: 64 << 20, memory: 64 << 20, output: 8 << 20, time_ms: 10_000 },
@@ -65,7 +66,8 @@ fn image_blur() -> Manifest {
     Manifest {
         v: 1,
         name: "image-blur".into(),
-        work: Work { split: Split::ImageRows(Halo::Param("radius".into())), deterministic: true },
+        work: Work { split: Split::ImageRows(Halo::Param("radius".into())), remote: false, deterministic: true },
+        assets: vec![],
         input: vec!["image/png".into(), "image/jpeg".into()],
         scope: "media/image".into(),
         limits: Limits { input: 32 << 20, memory: 64 << 20, output: 64 << 20, time_ms: 60_000 },
@@ -102,7 +104,12 @@ fn image_blur() -> Manifest {
             devices: Range { max: 16, min: 1, default: None },
             network: Some(Network::Low),
         },
-        permissions: Permissions { gps: Some("coarse".into()), net: vec!["https://*.example.org".into()], image: true },
+        permissions: Permissions {
+            gps: Some("coarse".into()),
+            net: vec!["https://*.example.org".into()],
+            image: true,
+            ..Permissions::default()
+        },
     }
 }
 

@@ -4,8 +4,8 @@ use msm_protocol::{
     ContentHash, JobId, PeerId,
     device::{DeviceExt, DeviceInfo, Network, Requirements},
     job::{
-        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester,
-        ToWorker,
+        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult,
+        ToRequester, ToWorker,
     },
     limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES},
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse},
@@ -66,6 +66,8 @@ pub fn session(samples: &mut Samples, market: &Market) {
 
     let manifest = ContentHash::of(&market.manifest);
     let offer = ToWorker::Offer(Box::new(Offer {
+        op: TaskOp::Run,
+        engine: None,
         v: 1,
         job: job_id(),
         need: need(),

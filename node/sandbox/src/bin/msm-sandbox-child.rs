@@ -15,7 +15,8 @@ fn parent() {
         engine: msm_sandbox::Engine::Js,
         source: "export function run() { for (;;) {} }".into(),
         work: msm_sandbox::Work::Whole,
-        image: false,
+        files: Default::default(),
+        asks: Default::default(),
         label: String::new(),
     };
     let call = msm_sandbox::Call {
@@ -25,6 +26,7 @@ fn parent() {
         params: "{}".into(),
         input: Default::default(),
         budget: msm_sandbox::Budget { memory: 1 << 20, time: std::time::Duration::from_secs(600), output: 0 },
+        resources: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sandbox = msm_sandbox::Sandbox::new(config).expect("a sandbox");

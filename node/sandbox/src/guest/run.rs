@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// A `LOAD` message at most: the largest source and its header. Wasm variants are larger than JavaScript ones.
-const LOAD_BYTES: usize = limits::WASM_BYTES + 1024;
+/// A `LOAD` message at most: a whole package, the paths of its files, and its header.
+const LOAD_BYTES: usize = limits::PACKAGE_BYTES + 64 * 1024;
 /// A `CALL` message at most: the parameters and the numbers before them.
 const CALL_BYTES: usize = limits::PARAMS_BYTES + 1024;
 
@@ -106,7 +106,7 @@ impl Child {
             return out.put(&[probe(source).as_bytes()]);
         }
         let Some(js) = &mut self.js else { return Err(Failure::memory(budget.memory)) };
-        self.host.start(budget.time, budget.memory, package.image);
+        self.host.start(budget.time, budget.memory, package.asks.image);
 
         let started = Instant::now();
         let load = &mut self.load;

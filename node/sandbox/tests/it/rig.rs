@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId, Refusal, SecretKey};
-use msm_sandbox::{Budget, Call, Engine, Op, Output, Package, Sandbox, SandboxConfig, WallName, Work};
+use msm_sandbox::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Sandbox, SandboxConfig, WallName, Work};
 
 pub struct Rig {
     pub sandbox: Sandbox,
@@ -23,8 +23,17 @@ pub fn peer(seed: u8) -> PeerId {
 
 pub fn package(source: impl AsRef<[u8]>, work: Work, image: bool) -> Arc<Package> {
     let source = Bytes::copy_from_slice(source.as_ref());
+    let asks = Asks { image, ..Asks::default() };
     let hash = ContentHash::of(&[&source[..], format!("{work:?}{image}").as_bytes()].concat());
-    Arc::new(Package { hash, engine: Engine::Js, source, work, image, label: "test@1.0.0".into() })
+    Arc::new(Package {
+        hash,
+        engine: Engine::Js,
+        source,
+        files: Files::default(),
+        asks,
+        work,
+        label: "test@1.0.0".into(),
+    })
 }
 
 impl Rig {
@@ -44,7 +53,7 @@ impl Rig {
 
     pub fn call(&self, package: &Arc<Package>, op: Op, params: &str, input: impl Into<Bytes>) -> Call {
         let (package, params, input) = (package.clone(), params.into(), input.into());
-        Call { package, client: self.client, op, params, input, budget: self.budget }
+        Call { package, client: self.client, op, params, input, budget: self.budget, resources: None }
     }
 
     pub async fn run(

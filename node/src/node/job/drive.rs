@@ -372,6 +372,7 @@ impl Driver<'_> {
             params: self.resolved.params.clone(),
             input,
             budget: self.resolved.installed.budget(),
+            resources: None,
         };
         let handle = self.locals.spawn(async move {
             let _slot = ctx.own_slots.acquire().await;

@@ -18,7 +18,7 @@ use msm_protocol::{
     ContentHash, JobId, Refusal, RefusalCode,
     device::Requirements,
     document::Release,
-    job::Offer,
+    job::{Offer, TaskOp},
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_BYTES, TASK_TARGET_BYTES, TASK_TIME_MAX, TASKS_PER_JOB},
     manifest::{Engine, Range},
 };
@@ -397,6 +397,7 @@ impl Invocation {
             params: resolved.params.clone(),
             input,
             budget,
+            resources: None,
         };
         self.ctx.sandbox.call(call).await.map(|output| output.bytes).map_err(|refusal| error_of(&refusal))
     }
@@ -404,9 +405,11 @@ impl Invocation {
     fn offer(&self, resolved: &Resolved, tasks: u32) -> Offer {
         Offer {
             v: 1,
+            op: TaskOp::Run,
             job: self.record.report.job_id,
             need: resolved.need.clone(),
             tasks,
+            engine: None,
             market: resolved.market,
             params: resolved.params.to_string(),
             version: resolved.index_version,

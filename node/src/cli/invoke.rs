@@ -19,6 +19,7 @@ Examples:
   msm invoke image-blur cat.png -o out.png -p radius=8 --devices 4
   msm invoke home/image-blur@1.2 - -o - < cat.png > out.png
   msm invoke image-blur cat.png --plan
+  msm invoke internet-sharing http://example.org/ -o page.html
 
 With --json the report of the job (msm.job/1) is printed; the output then goes to -o FILE only.";
 
@@ -28,8 +29,8 @@ With --json the report of the job (msm.job/1) is printed; the output then goes t
 pub struct Invoke {
     /// NAME, MARKET/NAME, either with @RANGE, or a manifest's hash
     service: String,
-    /// Input file; - reads standard input; nothing for services without input
-    #[arg(value_name = "IN|-")]
+    /// Input file, or a web address as the input itself; - reads standard input; nothing for services without input
+    #[arg(value_name = "IN|URL|-")]
     input: Option<PathBuf>,
     /// Output file; - is standard output
     #[arg(short, long, value_name = "OUT|-")]
@@ -76,12 +77,17 @@ impl Invoke {
     /// Reads the input and checks the output's place.
     pub(super) fn meaning(self, stdin: Stdin) -> Result<Call, CommandError> {
         let params = collect(self.params, &self.service)?;
-        let input = match &self.input {
-            Some(path) => call::read_input(path, stdin)?,
-            None => bytes::Bytes::new(),
+        let url = self.input.as_deref().and_then(web_address);
+        let input = match (&self.input, url) {
+            (_, Some(url)) => bytes::Bytes::copy_from_slice(url.as_bytes()),
+            (Some(path), None) => call::read_input(path, stdin)?,
+            (None, None) => bytes::Bytes::new(),
         };
         let name = self.input.as_deref().filter(|path| *path != Path::new("-")).map(Path::to_string_lossy);
-        let input_type = self.input.is_some().then(|| values::media_type(name.as_deref(), &input)).flatten();
+        let input_type = match url {
+            Some(_) => Some(URL_LIST.to_owned()),
+            None => self.input.is_some().then(|| values::media_type(name.as_deref(), &input)).flatten(),
+        };
         let output = match self.output {
             Some(path) if path == Path::new("-") => Output::Stdout,
             Some(path) => {
@@ -109,6 +115,14 @@ impl Invoke {
         let request = Request { command: Command::Invoke(Box::new(invoke)), input };
         Ok(Call { request, output, without_node: WithoutNode::Start, consent: None })
     }
+}
+
+/// Media type of an input that is a web address.
+const URL_LIST: &str = "text/uri-list";
+
+/// A web address in the place of an input file; no file's name begins so by chance.
+fn web_address(input: &Path) -> Option<&str> {
+    input.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
 }
 
 fn collect(given: Vec<(String, Value)>, service: &str) -> Result<Map<String, Value>, CommandError> {
@@ -151,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_meant() {
         let plain = command::Invoke { service: "x".into(), ..command::Invoke::default() };
-        let cases: [(&str, command::Invoke); 9] = [
+        let cases: [(&str, command::Invoke); 10] = [
             ("invoke x", plain.clone()),
             (
                 "invoke x -p radius=8 -p name=ada",
@@ -174,6 +188,10 @@ mod tests {
             (
                 "invoke x --engine wasm --on-loss partial",
                 command::Invoke { engine: Some("wasm".into()), on_loss: OnLoss::Partial, ..plain.clone() },
+            ),
+            (
+                "invoke x http://example.org/a?b=c",
+                command::Invoke { input_type: Some("text/uri-list".into()), ..plain.clone() },
             ),
             ("invoke x --plan --deadline 2m", command::Invoke { plan: true, deadline_ms: Some(120_000), ..plain }),
         ];

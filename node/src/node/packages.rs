@@ -10,9 +10,11 @@ use msm_market_index::entry::open_manifest;
 use msm_protocol::{
     ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
     document::{Release, Status},
+    job::TaskOp,
+    limits::{TASK_TARGET_BYTES, TASKS_PER_JOB},
     manifest::{Engine, FileRef, Permissions, Split, Variant},
 };
-use msm_sandbox::{Asks, Budget, Files, Package, Work};
+use msm_sandbox::{Asks, Budget, Files, Op, Package, Work};
 
 use super::{
     context::Context,
@@ -68,6 +70,14 @@ impl Installed {
     pub fn budget(&self) -> Budget {
         let limits = &self.manifest.limits;
         Budget { memory: limits.memory, time: Duration::from_millis(limits.time_ms), output: limits.output }
+    }
+}
+
+/// A task as the sandbox takes it. `count` is the number of tasks, or of those wished for.
+pub fn operation(op: TaskOp, index: u32, count: u32) -> Op {
+    match op {
+        TaskOp::Run => Op::Part { index, count },
+        TaskOp::Split => Op::Split { want: count.min(TASKS_PER_JOB as u32), target_bytes: TASK_TARGET_BYTES as u64 },
     }
 }
 

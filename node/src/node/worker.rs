@@ -15,11 +15,12 @@ use msm_protocol::{
     ContentHash, Envelope, PeerId, Refusal, RefusalCode,
     document::Status,
     job::{
-        Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester, ToWorker,
+        Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester,
+        ToWorker,
     },
     limits::{CREDIT, HEARTBEAT, TASK_BYTES},
 };
-use msm_sandbox::{Call, Op, Package};
+use msm_sandbox::{Call, Package};
 use serde_bytes::ByteBuf;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -113,7 +114,10 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
             })?
         }
     };
-    let installed = packages::install(ctx, &offer.market, &release, None, Some(peer)).await?;
+    let installed = packages::install(ctx, &offer.market, &release, offer.engine, Some(peer)).await?;
+    if offer.op == TaskOp::Split && !installed.manifest.work.remote {
+        return Err(bad("a split is offered, and the manifest gives it to the requester".into()));
+    }
     if !installed.manifest.allows(&offer.need) {
         let reason = "the offer asks less than the manifest requires";
         return Err(Refusal::new(RefusalCode::Constraint, reason));
@@ -300,7 +304,7 @@ impl Job {
         let call = Call {
             package: self.package.clone(),
             client: self.peer,
-            op: Op::Part { index: header.task, count: header.count },
+            op: packages::operation(self.offer.op, header.task, header.count),
             params: self.params.clone(),
             input,
             budget: self.installed.budget(),

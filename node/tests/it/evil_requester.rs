@@ -6,7 +6,7 @@ use futures::AsyncReadExt;
 use msm_protocol::{
     ContentHash, RefusalCode, cbor,
     device::DeviceInfo,
-    job::{ToRequester, ToWorker},
+    job::{Offer, TaskOp, ToRequester, ToWorker},
     message::Discovery,
 };
 
@@ -45,6 +45,7 @@ async fn b01_what_no_market_vouches_for_is_refused_at_once() {
     let unknown = ContentHash::of(b"no manifest");
     let mut greedy = offer(&market, manifest, 2, "{}");
     greedy.v = 2;
+    let splitting = Offer { op: TaskOp::Split, ..offer(&market, manifest, 2, "{}") };
     let cases = [
         ("unknown package", offer(&market, unknown, 2, "{}"), RefusalCode::UnknownPackage),
         ("unknown market", offer(&foreign, manifest, 2, "{}"), RefusalCode::UntrustedMarket),
@@ -53,6 +54,7 @@ async fn b01_what_no_market_vouches_for_is_refused_at_once() {
         ("parameter out of range", offer(&market, manifest, 2, r#"{"rounds":0}"#), RefusalCode::BadInput),
         ("no parameters at all", offer(&market, manifest, 2, "rounds=1"), RefusalCode::BadInput),
         ("another version", greedy, RefusalCode::BadMessage),
+        ("a split that is the requester's own", splitting, RefusalCode::BadMessage),
     ];
     for (name, offer, code) in cases {
         let (answer, took) = offered(&evil, &worker, ToWorker::Offer(Box::new(offer))).await;

@@ -18,4 +18,5 @@ mod guests;
 mod jobs;
 mod kills;
 mod market;
+mod remote_split;
 mod repl;

@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
-    job::AttemptRef,
+    job::{AttemptRef, TaskOp},
     limits::{CREDIT, LEASE_MIN},
 };
-use msm_sandbox::{Call, Op, Package, Work};
+use msm_sandbox::{Call, Package, Work};
 use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
 use tokio::{
     sync::mpsc,
@@ -20,13 +20,13 @@ use tokio::{
 };
 
 use super::{
-    Invocation, Record, Resolved, discover, error_of,
+    Invocation, Record, Resolved, Round, discover, error_of,
     remote::{self, FromRemote, Terms, ToRemote},
     tile::Core,
 };
 use crate::{
     command::{self, CommandError, ErrorCode, Event, JobDevice, OnLoss},
-    node::{context::Context, fetch::BAN},
+    node::{context::Context, fetch::BAN, packages},
 };
 
 /// Commands that may wait for one worker's stream: its credit, and a cancel for each.
@@ -37,20 +37,26 @@ const NOTES: usize = 64;
 const REPORTS: usize = 64;
 
 impl Invocation {
-    /// Runs all tasks; returns their outputs in order.
+    /// Runs all tasks of a round; returns their outputs in order.
     pub(super) async fn drive(
         &mut self,
         resolved: &Resolved,
         selection: &Selection,
         found: &[discover::Found],
-        inputs: Vec<Bytes>,
+        round: Round,
     ) -> Result<Vec<Bytes>, CommandError> {
+        let Round { op, inputs, count } = round;
         let tasks = inputs.len() as u32;
-        self.record.report.tasks = tasks;
-        let service = self.record.report.service.clone();
-        self.ctx.emit(Event::JobStarted { job_id: self.record.report.job_id, service, tasks });
-        let offer = self.offer(resolved, tasks);
-        let terms = Arc::new(Terms { offer, count: tasks, output_limit: resolved.installed.budget().output });
+        // A report counts one round; the one before it was the split's.
+        let report = &mut self.record.report;
+        (report.tasks, report.tasks_done) = (tasks, 0);
+        report.devices.clear();
+        if op == TaskOp::Run {
+            let service = self.record.report.service.clone();
+            self.ctx.emit(Event::JobStarted { job_id: self.record.report.job_id, service, tasks });
+        }
+        let offer = self.offer(resolved, op, tasks);
+        let terms = Arc::new(Terms { offer, count, output_limit: resolved.installed.budget().output });
         let (reports, receiver) = mpsc::channel(REPORTS);
         // Requesters that were refused together must not come back together.
         let seed = u64::from_le_bytes(self.record.report.job_id.random());
@@ -74,6 +80,8 @@ impl Invocation {
             started: Instant::now(),
             package: Arc::new(resolved.installed.package(&resolved.params)),
             resolved,
+            op,
+            count,
             hashes: vec![None; inputs.len()],
             outputs: vec![None; inputs.len()],
             inputs,
@@ -122,6 +130,9 @@ struct Driver<'a> {
     started: Instant,
     package: Arc<Package>,
     resolved: &'a Resolved,
+    op: TaskOp,
+    /// What each task is told of their number.
+    count: u32,
     inputs: Vec<Bytes>,
     /// Hashes of inputs that were sent to somebody.
     hashes: Vec<Option<ContentHash>>,
@@ -353,7 +364,9 @@ impl Driver<'_> {
                 }
             }
         }
-        self.ctx.emit(Event::TaskStarted { job_id, peer_id, task, attempt: number });
+        if self.op == TaskOp::Run {
+            self.ctx.emit(Event::TaskStarted { job_id, peer_id, task, attempt: number });
+        }
     }
 
     fn hash_of(&mut self, task: u32, input: &Bytes) -> ContentHash {
@@ -368,7 +381,7 @@ impl Driver<'_> {
         let call = Call {
             package: self.package.clone(),
             client: ctx.local,
-            op: Op::Part { index: attempt.task, count: self.record.report.tasks },
+            op: packages::operation(self.op, attempt.task, self.count),
             params: self.resolved.params.clone(),
             input,
             budget: self.resolved.installed.budget(),
@@ -409,7 +422,9 @@ impl Driver<'_> {
         }
         let (job_id, done, tasks) =
             (self.record.report.job_id, self.record.report.tasks_done, self.record.report.tasks);
-        self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
+        if self.op == TaskOp::Run {
+            self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
+        }
     }
 
     fn joined(&mut self, worker: Worker) {

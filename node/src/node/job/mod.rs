@@ -5,6 +5,7 @@ pub use discover::settle;
 mod discover;
 mod drive;
 mod remote;
+mod split;
 mod tile;
 
 use std::{
@@ -16,10 +17,10 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use msm_protocol::{
     ContentHash, JobId, Refusal, RefusalCode,
-    device::Requirements,
+    device::{DeviceInfo, Requirements},
     document::Release,
     job::{Offer, TaskOp},
-    limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_BYTES, TASK_TARGET_BYTES, TASK_TIME_MAX, TASKS_PER_JOB},
+    limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_TIME_MAX},
     manifest::{Engine, Range},
 };
 use msm_sandbox::{Budget, Call, Op};
@@ -172,28 +173,22 @@ impl Invocation {
         let found = if self.invoke.local { Vec::new() } else { discover::candidates(&self.ctx, &resolved.need).await };
         self.end("discover");
 
-        self.begin("split");
         let most = (found.len() as u32 + 1).min(resolved.wish.max).max(1);
-        let inputs = self.split(&resolved, most).await?;
-        self.end("split");
-        let shape = JobShape {
-            tasks: inputs.len() as u32,
-            bytes: inputs.iter().map(|input| input.len() as u64).sum(),
-            work: None,
-            startup: STARTUP,
-            upload: None,
-            rates: Vec::new(),
+        let want = msm_scheduler::plan::tasks(most, self.input.len() as u64);
+        let remote = resolved.installed.manifest.work.remote;
+        if remote && self.invoke.plan {
+            // Cutting the input would do half of the job.
+            let selection = self.select(&resolved, &own, &found, resolved.wish, want, self.input.len() as u64);
+            return Ok(Steps::Planned(self.plan(&selection, &found, want)));
+        }
+        self.begin("split");
+        let inputs = match remote {
+            true => self.split_elsewhere(&resolved, &own, &found, want).await?,
+            false => self.split_here(&resolved, want).await?,
         };
-        // Who says that its owner does not trust the market would refuse: not counted among those that could help.
-        let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
-        let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
-        let mut selection = msm_scheduler::select(&own, &candidates, &resolved.need, resolved.wish, shape);
-        selection.rows.extend(others.iter().map(|found| Row {
-            peer: Some(found.candidate.peer),
-            eqs: found.candidate.info.eqs,
-            used: false,
-            why: "its owner does not trust this market".to_owned(),
-        }));
+        self.end("split");
+        let bytes = inputs.iter().map(|input| input.len() as u64).sum();
+        let selection = self.select(&resolved, &own, &found, resolved.wish, inputs.len() as u32, bytes);
         if self.invoke.plan {
             return Ok(Steps::Planned(self.plan(&selection, &found, inputs.len() as u32)));
         }
@@ -207,7 +202,8 @@ impl Invocation {
         }
 
         self.begin("run");
-        let outputs = self.drive(&resolved, &selection, &found, inputs).await?;
+        let round = Round { op: TaskOp::Run, count: inputs.len() as u32, inputs };
+        let outputs = self.drive(&resolved, &selection, &found, round).await?;
         self.end("run");
         self.begin("merge");
         let output = self.merge(&resolved, outputs).await?;
@@ -237,8 +233,9 @@ impl Invocation {
         let engine = match self.invoke.engine.as_deref() {
             None => None,
             Some("js") => Some(Engine::Js),
+            Some("wasm") => Some(Engine::Wasm),
             Some(other) => {
-                let message = format!("engine {other:?} does not run on this node, which has: js");
+                let message = format!("engine {other:?} does not run on this node, which has: js, wasm");
                 return Err(CommandError::new(ErrorCode::NoDevice, message));
             }
         };
@@ -312,8 +309,9 @@ impl Invocation {
         let auto = DeviceWish { min: allowed.min.max(1), max: allowed.max.max(1), auto: true };
         match self.invoke.devices {
             _ if self.invoke.local => Ok(DeviceWish { min: 1, max: 1, auto: false }),
+            // What the manifest prefers is no demand: fewer do.
             Devices::Auto => Ok(match allowed.default {
-                Some(count) => DeviceWish { min: count, max: count, auto: false },
+                Some(count) => DeviceWish { min: auto.min, max: count.max(1), auto: false },
                 None => auto,
             }),
             Devices::Range { min, max } if min >= 1 && min <= max && min >= allowed.min && max <= allowed.max => {
@@ -327,6 +325,30 @@ impl Invocation {
                 Err(CommandError::new(ErrorCode::Usage, message))
             }
         }
+    }
+
+    /// Chooses the devices for a round of `tasks` tasks with so many bytes of input.
+    fn select(
+        &self,
+        resolved: &Resolved,
+        own: &DeviceInfo,
+        found: &[discover::Found],
+        wish: DeviceWish,
+        tasks: u32,
+        bytes: u64,
+    ) -> Selection {
+        let shape = JobShape { tasks, bytes, work: None, startup: STARTUP, upload: None, rates: Vec::new() };
+        // Who says that its owner does not trust the market would refuse: not counted among those that could help.
+        let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
+        let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
+        let mut selection = msm_scheduler::select(own, &candidates, &resolved.need, wish, shape);
+        selection.rows.extend(others.iter().map(|found| Row {
+            peer: Some(found.candidate.peer),
+            eqs: found.candidate.info.eqs,
+            used: false,
+            why: "its owner does not trust this market".to_owned(),
+        }));
+        selection
     }
 
     fn enough_devices(&self, resolved: &Resolved, selection: &Selection) -> Result<(), CommandError> {
@@ -364,25 +386,8 @@ impl Invocation {
         Plan { service: self.record.report.service.clone(), rows: rows.collect(), tasks }
     }
 
-    /// Cuts the input into the inputs of tasks, in a sandbox: a hostile picture must not meet the node's own process.
-    async fn split(&self, resolved: &Resolved, devices: u32) -> Result<Vec<Bytes>, CommandError> {
-        let want = msm_scheduler::plan::tasks(devices, self.input.len() as u64);
-        let op = Op::Split { want, target_bytes: TASK_TARGET_BYTES as u64 };
-        let frames = self.call_here(resolved, op, self.input.clone()).await?;
-        let inputs = unframe(&frames).ok_or_else(|| CommandError::new(ErrorCode::Failed, "the split is malformed"))?;
-        if inputs.len() > TASKS_PER_JOB {
-            let message = format!("{} tasks, at most {TASKS_PER_JOB} are allowed in one job", inputs.len());
-            return Err(CommandError::new(ErrorCode::Failed, message));
-        }
-        if let Some(big) = inputs.iter().find(|input| input.len() > TASK_BYTES) {
-            let message = format!("a task of {} bytes is over {TASK_BYTES}", big.len());
-            return Err(CommandError::new(ErrorCode::Failed, message));
-        }
-        Ok(inputs)
-    }
-
     async fn merge(&self, resolved: &Resolved, outputs: Vec<Bytes>) -> Result<Bytes, CommandError> {
-        self.call_here(resolved, Op::Merge, frame(&outputs)).await
+        self.call_here(resolved, Op::Merge, split::frame(&outputs)).await
     }
 
     /// Runs a whole-job step on this device. It handles all of the input, so its budget is the job's, not a task's.
@@ -402,20 +407,33 @@ impl Invocation {
         self.ctx.sandbox.call(call).await.map(|output| output.bytes).map_err(|refusal| error_of(&refusal))
     }
 
-    fn offer(&self, resolved: &Resolved, tasks: u32) -> Offer {
+    fn offer(&self, resolved: &Resolved, op: TaskOp, tasks: u32) -> Offer {
+        let Installed { manifest, engine, .. } = &*resolved.installed;
+        // Variants that give the same bytes may be mixed; others must not be, nor when the caller has chosen.
+        let free = manifest.work.deterministic && self.invoke.engine.is_none();
         Offer {
             v: 1,
-            op: TaskOp::Run,
+            op,
             job: self.record.report.job_id,
             need: resolved.need.clone(),
             tasks,
-            engine: None,
+            engine: (!free).then_some(*engine),
             market: resolved.market,
             params: resolved.params.to_string(),
             version: resolved.index_version,
             manifest: resolved.release.manifest,
         }
     }
+}
+
+/// Tasks that are driven together.
+struct Round {
+    /// What each does.
+    op: TaskOp,
+    /// What each gets.
+    inputs: Vec<Bytes>,
+    /// The number that each is told: of tasks, or of those wished for.
+    count: u32,
 }
 
 enum Steps {
@@ -457,43 +475,9 @@ pub fn error_of(refusal: &Refusal) -> CommandError {
     }
 }
 
-/// Frames as splits and merges carry them: u32 LE length and bytes, repeated.
-fn frame(parts: &[Bytes]) -> Bytes {
-    let mut framed = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
-    for part in parts {
-        framed.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        framed.extend_from_slice(part);
-    }
-    framed.into()
-}
-
-fn unframe(framed: &Bytes) -> Option<Vec<Bytes>> {
-    let (mut parts, mut at) = (Vec::new(), 0);
-    while at < framed.len() {
-        let length = u32::from_le_bytes(framed.get(at..at + 4)?.try_into().ok()?) as usize;
-        let end = (at + 4).checked_add(length).filter(|end| *end <= framed.len())?;
-        parts.push(framed.slice(at + 4..end));
-        at = end;
-    }
-    Some(parts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_read_back_and_broken_ones_do_not() {
-        let parts = vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"c")];
-        let framed = frame(&parts);
-        assert_eq!(unframe(&framed), Some(parts));
-        assert_eq!(unframe(&Bytes::new()), Some(vec![]));
-        for end in 1..framed.len() {
-            let cut = framed.slice(..end);
-            assert!(unframe(&cut).is_none_or(|parts| parts.len() < 3), "{end}");
-        }
-        assert_eq!(unframe(&Bytes::from_static(&[255, 255, 255, 255, 0])), None);
-    }
 
     #[test]
     fn media_types() {

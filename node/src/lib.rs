@@ -4,8 +4,9 @@
 //! 2. [`home`], [`keys`], [`config`]: the files of a node, its secrets, its owner's settings.
 //! 3. [`store`], [`floors`]: content by hash (a cache), trusted versions (never lost).
 //! 4. [`monitor`], [`speed`], [`doctor`]: what the device has to lend, how quick it is, what is wrong with it.
-//! 5. [`net`]: the libp2p swarm, behind two bounded queues. [`node`]: a running node, from trust to results.
-//! 6. [`control`]: the door for other processes. [`cli`], [`repl`]: the doors for people. [`demo`]: all of it at once.
+//! 5. [`resources`]: what guests may use of the device, and the owner's grants.
+//! 6. [`net`]: the libp2p swarm, behind two bounded queues. [`node`]: a running node, from trust to results.
+//! 7. [`control`]: the door for other processes. [`cli`], [`repl`]: the doors for people. [`demo`]: all of it at once.
 
 pub mod cli;
 pub mod command;
@@ -20,6 +21,7 @@ pub mod monitor;
 pub mod net;
 pub mod node;
 pub mod repl;
+pub mod resources;
 pub mod speed;
 pub mod store;
 

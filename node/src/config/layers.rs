@@ -18,7 +18,7 @@ enum Kind {
 }
 
 /// Every key. The variable of `a.b-c` is `MSM_A_B_C`.
-const KEYS: [(&str, Kind); 12] = [
+const KEYS: [(&str, Kind); 17] = [
     ("name", Kind::Text),
     ("node.listen", Kind::List),
     ("node.peers", Kind::List),
@@ -31,6 +31,11 @@ const KEYS: [(&str, Kind); 12] = [
     ("offer.battery-min", Kind::Text),
     ("offer.who", Kind::Text),
     ("sensors.gps", Kind::Text),
+    ("resources.gps", Kind::Text),
+    ("resources.net", Kind::Text),
+    ("resources.net-hosts", Kind::List),
+    ("resources.net-quota", Kind::Text),
+    ("resources.device", Kind::Switch),
 ];
 
 /// All keys, dotted.
@@ -82,7 +87,7 @@ pub(super) fn parse_variables(variables: impl IntoIterator<Item = (String, Strin
         read.layers.push((name, layer));
     }
     let looks_like_a_setting =
-        |name: &str| ["MSM_NODE_", "MSM_OFFER_", "MSM_SENSORS_"].iter().any(|p| name.starts_with(p));
+        |name: &str| ["MSM_NODE_", "MSM_OFFER_", "MSM_SENSORS_", "MSM_RESOURCES_"].iter().any(|p| name.starts_with(p));
     given.sort_unstable();
     for (name, _) in given.iter().filter(|(name, _)| looks_like_a_setting(name)) {
         read.warnings.push(format!("{name} is no setting and was ignored"));
@@ -178,7 +183,10 @@ mod tests {
                 "[offer]\ncpu = 0.5",
                 "config.toml:2: offer.cpu: invalid type: floating point `0.5`, expected a share from \"1%\" to \"100%\"",
             ),
-            ("nmae = \"x\"", "config.toml:1: nmae: unknown key `nmae`; known keys: `name`, `node`, `offer`, `sensors`"),
+            (
+                "nmae = \"x\"",
+                "config.toml:1: nmae: unknown key `nmae`; known keys: `name`, `node`, `offer`, `sensors`, `resources`",
+            ),
             ("node.mdns = \"yes\"", "config.toml:1: node.mdns: invalid type: string \"yes\", expected a boolean"),
         ] {
             assert_eq!(file_error(text), expected);
@@ -203,6 +211,11 @@ mod tests {
             ("offer.battery-min", "35"),
             ("offer.who", "known"),
             ("sensors.gps", "gpsd://pi"),
+            ("resources.gps", "precise"),
+            ("resources.net", "off"),
+            ("resources.net-hosts", "example.org, *.example.net"),
+            ("resources.net-quota", "1GiB"),
+            ("resources.device", "false"),
         ];
         assert_eq!(values.map(|(key, _)| key), KEYS.map(|(key, _)| key));
         for (key, value) in values {

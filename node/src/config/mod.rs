@@ -18,15 +18,16 @@ use std::{
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 pub use self::{
-    raw::{RawConfig, RawNode, RawOffer, RawSensors},
+    raw::{RawConfig, RawNode, RawOffer, RawResources, RawSensors},
     value::{
-        BadValue, ByteSize, DeviceName, DialAddress, GpsSource, InterfacePattern, ListenAddress, Percent, Share, Slots,
-        Who,
+        BadValue, ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
+        ListenAddress, OnOff, Percent, Share, Slots, Who,
     },
 };
 use crate::{
     command::{CommandError, ErrorCode},
     home::Home,
+    resources::words::Precision,
 };
 
 /// Bytes of a config file: the example with all its comments is a thirtieth of it.
@@ -37,6 +38,8 @@ const LISTEN: usize = 8;
 const PEERS: usize = 64;
 /// Interface patterns. *Judgement.*
 const INTERFACES: usize = 32;
+/// Hosts that services may fetch from. *Judgement.*
+const HOSTS: usize = 64;
 /// Slots are not made of more cores than this, unless the owner says so: guests share memory bandwidth.
 const AUTOMATIC_SLOTS: usize = 4;
 
@@ -108,6 +111,8 @@ pub struct Config {
     pub offer: OfferConfig,
     /// Where sensor values come from.
     pub sensors: SensorsConfig,
+    /// What services may use at most.
+    pub resources: ResourcesConfig,
     /// Settings that were ignored, for the log: `MSM_NODE_…` variables that mean nothing.
     pub warnings: Vec<String>,
 }
@@ -155,6 +160,33 @@ impl OfferConfig {
 pub struct SensorsConfig {
     /// The gpsd to ask, as `(host, port)`.
     pub gps: Option<(String, u16)>,
+}
+
+/// The device's ceilings: what services may use at most, whatever was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourcesConfig {
+    /// How exactly the position may be told; `None` for not at all.
+    pub gps: Option<Precision>,
+    /// Services may fetch from the web.
+    pub net: bool,
+    /// Patterns of hosts that they may fetch from.
+    pub net_hosts: Vec<String>,
+    /// Bytes that jobs of others may fetch in a day; `None` for no bound.
+    pub net_quota: Option<u64>,
+    /// Services may know the coarse state of this device.
+    pub device: bool,
+}
+
+impl Default for ResourcesConfig {
+    fn default() -> Self {
+        Self {
+            gps: Some(Precision::Coarse),
+            net: true,
+            net_hosts: vec!["*".to_owned()],
+            net_quota: Some(100 << 20),
+            device: true,
+        }
+    }
 }
 
 /// Which network interfaces are used.
@@ -225,7 +257,7 @@ impl Config {
             *place = values.into_iter().map(Into::into).collect();
             Ok(())
         }
-        let RawConfig { name, node, offer, sensors } = layer;
+        let RawConfig { name, node, offer, sensors, resources } = layer;
         set(&mut self.name, name);
         fill(&mut self.node.listen, node.listen, (origin, "node.listen", LISTEN))?;
         fill(&mut self.node.peers, node.peers, (origin, "node.peers", PEERS))?;
@@ -238,6 +270,11 @@ impl Config {
         set(&mut self.offer.battery_min, offer.battery_min);
         set(&mut self.offer.who, offer.who);
         set(&mut self.sensors.gps, sensors.gps);
+        set(&mut self.resources.gps, resources.gps);
+        set(&mut self.resources.net, resources.net);
+        fill(&mut self.resources.net_hosts, resources.net_hosts, (origin, "resources.net-hosts", HOSTS))?;
+        set(&mut self.resources.net_quota, resources.net_quota);
+        set(&mut self.resources.device, resources.device);
         Ok(())
     }
 }
@@ -268,6 +305,7 @@ impl Default for Config {
                 who: Who::Anyone,
             },
             sensors: SensorsConfig::default(),
+            resources: ResourcesConfig::default(),
             warnings: Vec::new(),
         }
     }

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::value::{
-    ByteSize, DeviceName, DialAddress, GpsSource, InterfacePattern, ListenAddress, Percent, Share, Slots, Who,
+    ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern, ListenAddress,
+    OnOff, Percent, Share, Slots, Who,
 };
 
 /// A layer: the file, one environment variable, or the flags.
@@ -21,6 +22,9 @@ pub struct RawConfig {
     /// Where sensor values come from.
     #[serde(default)]
     pub sensors: RawSensors,
+    /// What services may use of this device at most, whatever was granted.
+    #[serde(default)]
+    pub resources: RawResources,
 }
 
 /// `[node]`: the network.
@@ -61,4 +65,20 @@ pub struct RawOffer {
 pub struct RawSensors {
     /// `"gpsd://HOST:PORT"`, or `"off"`.
     pub gps: Option<GpsSource>,
+}
+
+/// `[resources]`: what services may use of this device at most, whatever was granted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RawResources {
+    /// How exactly the position may be told: `"off"`, `"coarse"` or `"precise"`.
+    pub gps: Option<GpsCeiling>,
+    /// Whether services may fetch from the web: `"off"` or `"on"`.
+    pub net: Option<OnOff>,
+    /// Hosts that they may fetch from; `"*"` is any.
+    pub net_hosts: Option<Vec<HostPattern>>,
+    /// Bytes that jobs of others may fetch in a day, `"0"` for none, or `"unlimited"`.
+    pub net_quota: Option<DayQuota>,
+    /// Whether services may know the coarse state of this device.
+    pub device: Option<bool>,
 }

@@ -46,6 +46,10 @@ macro_rules! read_from_text {
     };
 }
 
+mod ceiling;
+
+pub use self::ceiling::{DayQuota, GpsCeiling, HostPattern, OnOff};
+
 /// A device's name: 1 to 64 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceName(pub(super) String);

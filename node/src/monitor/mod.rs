@@ -16,7 +16,11 @@ use sysinfo::System;
 use tokio::sync::watch;
 
 use self::{battery::Batteries, cpu::Cpu, gps::Gps};
-pub use self::{battery::Battery, cpu::Quota};
+pub use self::{
+    battery::Battery,
+    cpu::Quota,
+    gps::{Fix, Receiver, Signal},
+};
 use crate::config::Config;
 
 /// Time between samples. *Judgement*: a job's selection is seconds old at most, and a sample costs about a millisecond.
@@ -85,6 +89,7 @@ pub struct Sample {
 #[derive(Debug)]
 pub struct Monitor {
     samples: watch::Receiver<Sample>,
+    position: watch::Receiver<Receiver>,
     /// Dropping it ends the sampler.
     _stop: mpsc::SyncSender<()>,
 }
@@ -95,6 +100,8 @@ impl Monitor {
         let config = config.into();
         let interval = config.interval;
         let mut sampler = Sampler::new(config);
+        // Without a receiver nobody will ever send, and the value stays.
+        let position = sampler.gps.as_ref().map_or_else(|| watch::channel(Receiver::default()).1, Gps::subscribe);
         let (sender, samples) = watch::channel(sampler.sample());
         let (stop, stopped) = mpsc::sync_channel::<()>(0);
         let run = move || {
@@ -107,7 +114,7 @@ impl Monitor {
         if let Err(error) = std::thread::Builder::new().name("msm-monitor".into()).spawn(run) {
             tracing::error!(%error, "the device is not watched: its state stays as it was at the start");
         }
-        Self { samples, _stop: stop }
+        Self { samples, position, _stop: stop }
     }
 
     /// The newest sample.
@@ -118,6 +125,11 @@ impl Monitor {
     /// Every sample from now on.
     pub fn subscribe(&self) -> watch::Receiver<Sample> {
         self.samples.clone()
+    }
+
+    /// Where this device is, as far as its receiver knows now.
+    pub fn position(&self) -> Receiver {
+        *self.position.borrow()
     }
 }
 

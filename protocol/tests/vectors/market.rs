@@ -5,7 +5,9 @@ use msm_protocol::{
     device::Network,
     document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
     limits::{MANIFEST_BYTES, PAGE_BYTES},
-    manifest::{Constraints, Engine, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work},
+    manifest::{
+        Constraints, Engine, FileRef, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work,
+    },
 };
 use serde_bytes::ByteBuf;
 
@@ -22,6 +24,10 @@ const WASM: &[u8] = b"\0asm\x01\0\0\0";
 fn variant(engine: Engine, bytes: &[u8]) -> Variant {
     let abi = if engine == Engine::Js { "msm-js-1" } else { "wasi-p1" };
     Variant { abi: abi.into(), hash: ContentHash::of(bytes), size: bytes.len() as u64, files: vec![], engine }
+}
+
+fn file(path: &str, bytes: &[u8]) -> FileRef {
+    FileRef { hash: ContentHash::of(bytes), path: path.into(), size: bytes.len() as u64 }
 }
 
 /// The service of the worked session, with what `service.toml` leaves out filled in as `pack` does.
@@ -67,7 +73,7 @@ fn image_blur() -> Manifest {
         v: 1,
         name: "image-blur".into(),
         work: Work { split: Split::ImageRows(Halo::Param("radius".into())), remote: false, deterministic: true },
-        assets: vec![],
+        assets: vec![file("weights/gauss.bin", b"\x01\x02\x01"), file("weights/note.txt", b"")],
         input: vec!["image/png".into(), "image/jpeg".into()],
         scope: "media/image".into(),
         limits: Limits { input: 32 << 20, memory: 64 << 20, output: 64 << 20, time_ms: 60_000 },
@@ -96,7 +102,10 @@ fn image_blur() -> Manifest {
         license: "MIT OR Apache-2.0".into(),
         summary: "Blur an image, split over devices".into(),
         version: "1.2.0".into(),
-        variants: vec![variant(Engine::Wasm, WASM), variant(Engine::Js, JS)],
+        variants: vec![
+            variant(Engine::Wasm, WASM),
+            Variant { files: vec![file("lib/rows.mjs", b"export const rows = 4;\n")], ..variant(Engine::Js, JS) },
+        ],
         constraints: Constraints {
             eqs: Range { max: 100, min: 0, default: Some(10) },
             gps: true,
@@ -107,8 +116,10 @@ fn image_blur() -> Manifest {
         permissions: Permissions {
             gps: Some("coarse".into()),
             net: vec!["https://*.example.org".into()],
+            clock: true,
             image: true,
-            ..Permissions::default()
+            device: true,
+            random: true,
         },
     }
 }

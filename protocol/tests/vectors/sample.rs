@@ -7,14 +7,16 @@ use msm_protocol::{
     document::{Head, Index, Page, Root},
     envelope,
     job::{Receipt, ToRequester, ToWorker},
-    limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES},
+    limits::{
+        CONTROL_BYTES, FILES, FRAME_BYTES, HEAD_RESPONSE_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, VARIANTS,
+    },
     message::{BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse, Presence},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
 /// A `.sep` file: a package, and the CBOR around its blobs.
-pub const SEP_BYTES: usize = PACKAGE_BYTES + 128;
+pub const SEP_BYTES: usize = PACKAGE_BYTES + 128 + 9 * FILES * (VARIANTS + 1);
 
 /// Reads bytes as one kind of message and writes them again.
 pub type Again = fn(&[u8]) -> Result<Vec<u8>, String>;

@@ -6,8 +6,9 @@
 use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
     device::{Network, Requirements},
-    job::{Outcome, TaskResult, ToRequester, ToWorker},
+    job::{Offer, Outcome, TaskOp, TaskResult, ToRequester, ToWorker},
     limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES},
+    manifest::Engine,
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadResponse, Presence, name},
 };
 use serde_bytes::ByteBuf;
@@ -89,6 +90,23 @@ fn others(samples: &mut Samples, market: &Market) {
         "job/cancel",
         "requester to worker: this attempt is not wanted any more",
         &ToWorker::Cancel(TASK),
+    );
+    let split = Offer {
+        v: 1,
+        op: TaskOp::Split,
+        job: job_id(),
+        need: Requirements { eqs: 0.0, gps: false, battery: 0, network: Some(Network::Low) },
+        tasks: 1,
+        engine: Some(Engine::Js),
+        market: market.id,
+        params: "{}".into(),
+        version: 2,
+        manifest: ContentHash::of(&market.manifest),
+    };
+    samples.message::<_, FRAME_BYTES>(
+        "job/offer-split",
+        "requester to worker: cut the input, in JavaScript",
+        &ToWorker::Offer(Box::new(split)),
     );
     let failed = Refusal::new(RefusalCode::ServiceFailed, "TypeError: not a function");
     let result = TaskResult { task: TASK.task, attempt: 1, outcome: Outcome::Failed(failed) };

@@ -7,6 +7,7 @@ mod hostile_trees;
 mod market;
 mod pack;
 mod pack_errors;
+mod pack_files;
 mod resolve;
 mod tree;
 mod trust;

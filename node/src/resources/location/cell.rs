@@ -157,7 +157,7 @@ mod tests {
             let cell = Cell::at(lat, lon);
             prop_assert_eq!(Cell::at(cell.centre().0, cell.centre().1), cell);
             prop_assert!(!cell.is_left_by(lat, lon));
-            prop_assert!(cell.half().1 >= WIDTH_MIN / 2.0);
+            prop_assert!(cell.half().1 >= 500.0);
             let gone = ((lat + north).clamp(-90.0, 90.0), (lon + east).clamp(-180.0, 180.0));
             prop_assert!(distance((lat, lon), cell.centre()) <= cell.radius());
             if !cell.is_left_by(gone.0, gone.1) {

@@ -6,6 +6,7 @@
 //! identity.key, keys/        DIR/              ~/.local/share/msm/
 //! floors/, store/, journal/  DIR/              ~/.local/share/msm/
 //! markets.toml, lock         DIR/              ~/.local/share/msm/
+//! grants.toml                DIR/              ~/.local/share/msm/
 //! audit.jsonl, history       DIR/              ~/.local/state/msm/
 //! speed.toml                 DIR/              ~/.local/state/msm/
 //! config.toml                DIR/              ~/.config/msm/
@@ -13,6 +14,7 @@
 //! ```
 
 pub mod files;
+mod grants;
 mod identity;
 mod lock;
 pub mod markets;
@@ -65,6 +67,14 @@ pub enum HomeError {
     /// `markets.toml` cannot be understood.
     #[error("{}: {why}", .path.display())]
     BadMarkets {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        why: String,
+    },
+    /// `grants.toml` cannot be understood: nothing is granted by guessing.
+    #[error("{}: {why}", .path.display())]
+    BadGrants {
         /// The file.
         path: PathBuf,
         /// What is wrong, with the line.
@@ -205,6 +215,11 @@ impl Home {
         self.data.join("markets.toml")
     }
 
+    /// What services were granted (0600).
+    pub fn grants_file(&self) -> PathBuf {
+        self.data.join("grants.toml")
+    }
+
     /// One line for each call of a resource by a guest.
     pub fn audit_file(&self) -> PathBuf {
         self.state.join("audit.jsonl")
@@ -267,6 +282,7 @@ mod tests {
             home.store_dir(),
             home.journal_dir(),
             home.markets_file(),
+            home.grants_file(),
             home.audit_file(),
             home.history_file(),
             home.speed_file(),

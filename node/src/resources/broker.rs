@@ -1,0 +1,241 @@
+//! Answers the questions of one call of a guest: past the gate, through the ledger, to the resource and back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use msm_sandbox::{Answer, Answering, Ask, AskError, AskErrorKind, Resources};
+
+use super::{
+    denial::PermissionError,
+    device, fetch,
+    gate::{DeviceState, Gate, Gps, Net, Permit, Service},
+    ledger::{Entry, Outcome},
+    location,
+    steward::Steward,
+    words::{Caller, Right},
+};
+
+/// Kinds of refusals that one call is counted for: three rights with their reasons, and operations that do not exist.
+const KINDS: usize = 16;
+
+/// One call's way to the resources. The guest behind it may be hostile, and so may be its whole process.
+pub struct Broker {
+    here: Arc<Here>,
+}
+
+/// What the answers of one call share.
+struct Here {
+    steward: Arc<Steward>,
+    service: Arc<Service>,
+    caller: Caller,
+    /// How often the same was refused: written down at first, and with its number at the end. A guest that asks again
+    /// and again must not push everything else out of the ledger.
+    repeats: Mutex<BTreeMap<(String, String), u32>>,
+}
+
+/// A permit for one of the resources.
+enum Pass {
+    Gps(Permit<Gps>),
+    Net(Permit<Net>),
+    Device(Permit<DeviceState>),
+}
+
+impl Resources for Broker {
+    fn answer(&self, ask: Ask) -> Answering {
+        let here = self.here.clone();
+        Box::pin(async move { here.answer(ask).await })
+    }
+}
+
+impl Broker {
+    pub(super) fn new(steward: Arc<Steward>, service: Arc<Service>, caller: Caller) -> Self {
+        Self { here: Arc::new(Here { steward, service, caller, repeats: Mutex::default() }) }
+    }
+}
+
+impl Here {
+    async fn answer(&self, ask: Ask) -> Result<Answer, AskError> {
+        let Some(right) = Right::of_op(&ask.op) else {
+            let message = "there is no such operation: gps.position, net.fetch and device.status are all";
+            self.refused("unknown", "no-operation", &ask.op).await;
+            return Err(AskError::new(AskErrorKind::Usage, message));
+        };
+        let pass = match self.pass(right) {
+            Ok(pass) => pass,
+            Err(error) => return Err(self.denied(&ask.op, error).await),
+        };
+        let detail = pass.detail(&ask.body);
+        let entry = Entry { detail, ..self.steward.entry(&self.service, &self.caller, &ask.op) };
+        let mut page = match self.steward.ledger.page(entry).await {
+            Ok(page) => page,
+            Err(why) => return Err(self.unlogged(right, &why)),
+        };
+        let answer = tokio::select! {
+            answer = self.use_resource(&pass, &ask.body) => Ok(answer),
+            error = self.withdrawn(right) => Err(error),
+        };
+        // The answer may have been waited for; consent counts when it is given, and the page must say what was done.
+        let answer = match (answer, self.pass(right)) {
+            (Ok(Ok(answer)), Ok(_)) => {
+                page.entry().outcome = Outcome::Allowed;
+                page.entry().bytes = (answer.bytes.len() + answer.json.len()) as u64;
+                Ok(answer)
+            }
+            (Ok(Err(error)), Ok(_)) => {
+                page.entry().outcome = Outcome::Failed;
+                page.entry().why = kind_of(&error).to_owned();
+                Err(error)
+            }
+            (Err(_), _) | (Ok(_), Err(_)) => {
+                let error = PermissionError::Withdrawn(self.service.subject(right));
+                page.entry().outcome = Outcome::Denied;
+                page.entry().why = error.code().to_owned();
+                Err(self.denial(&ask.op, &error))
+            }
+        };
+        page.close().await.map_err(|why| self.unlogged(right, &why))?;
+        answer
+    }
+
+    fn pass(&self, right: Right) -> Result<Pass, PermissionError> {
+        let (service, caller) = (&*self.service, &self.caller);
+        self.steward.at_gate(|gate: Gate<'_>| match right {
+            Right::Gps => gate.gps(service, caller).map(Pass::Gps),
+            Right::Net => gate.net(service, caller, &self.steward.quota).map(Pass::Net),
+            Right::Device => gate.device(service, caller).map(Pass::Device),
+        })
+    }
+
+    async fn use_resource(&self, pass: &Pass, body: &[u8]) -> Result<Answer, AskError> {
+        let steward = &*self.steward;
+        match pass {
+            Pass::Gps(permit) => {
+                location::position(permit, &steward.locator, &steward.monitor, body, SystemTime::now()).await
+            }
+            Pass::Net(permit) => fetch::fetch(permit, &steward.web, body).await,
+            Pass::Device(permit) => {
+                // An empty object, as all operations take one; a device has no other arguments.
+                serde_json::from_slice::<NoArguments>(body)
+                    .map_err(|error| AskError::new(AskErrorKind::Usage, format!("device.status: {error}")))?;
+                Ok(device::status(permit, &steward.monitor.sample(), steward.name()))
+            }
+        }
+    }
+
+    /// Waits until the owner's consent is withdrawn; for ever when it is not (B77).
+    async fn withdrawn(&self, right: Right) -> PermissionError {
+        let mut grants = self.steward.subscribe();
+        while grants.changed().await.is_ok() {
+            if let Err(error) = self.pass(right) {
+                return error;
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn denied(&self, op: &str, error: PermissionError) -> AskError {
+        self.steward.note(&self.service, &self.caller, &error);
+        self.refused(op, error.code(), "").await;
+        self.denial(op, &error)
+    }
+
+    fn denial(&self, op: &str, error: &PermissionError) -> AskError {
+        AskError::new(AskErrorKind::Denied, format!("{op}: {}", error.text_for(self.caller.kin)))
+    }
+
+    fn unlogged(&self, right: Right, why: &dyn std::fmt::Display) -> AskError {
+        let error = PermissionError::Unlogged { subject: self.service.subject(right), why: why.to_string() };
+        tracing::warn!(service = self.service.name, %error, "denied");
+        AskError::new(AskErrorKind::Denied, error.text_for(self.caller.kin))
+    }
+
+    /// Takes a refusal down, the first of its kind at once. A refusal needs no room in the ledger to be one.
+    async fn refused(&self, op: &str, why: &str, detail: &str) {
+        {
+            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
+            let kinds = repeats.len();
+            match repeats.get_mut(&(op.to_owned(), why.to_owned())) {
+                Some(times) => return *times = times.saturating_add(1),
+                None if kinds >= KINDS => return,
+                None => repeats.insert((op.to_owned(), why.to_owned()), 0),
+            };
+        }
+        if let Ok(page) = self.steward.ledger.page(self.refusal(op, why, detail, 1)).await {
+            let _ = page.close().await;
+        }
+    }
+
+    fn refusal(&self, op: &str, why: &str, detail: &str, times: u32) -> Entry {
+        Entry {
+            outcome: Outcome::Denied,
+            why: why.to_owned(),
+            detail: detail.to_owned(),
+            times,
+            ..self.steward.entry(&self.service, &self.caller, op)
+        }
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        let repeats = std::mem::take(self.repeats.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let more: Vec<Entry> = repeats
+            .into_iter()
+            .filter(|(_, times)| *times > 0)
+            .map(|((op, why), times)| self.refusal(&op, &why, "the same again", times))
+            .collect();
+        // A page writes itself when it is dropped.
+        if let (false, Ok(runtime)) = (more.is_empty(), tokio::runtime::Handle::try_current()) {
+            let ledger = self.steward.ledger.clone();
+            runtime.spawn(async move {
+                for entry in more {
+                    drop(ledger.page(entry).await);
+                }
+            });
+        }
+    }
+}
+
+/// The arguments of an operation that has none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoArguments {}
+
+impl Pass {
+    /// What the ledger keeps of a question: how exact a position is, and of a fetch the host without path and query, for
+    /// those may hold what is nobody's business.
+    fn detail(&self, body: &[u8]) -> String {
+        match self {
+            Self::Gps(permit) => permit.precision().to_string(),
+            Self::Net(_) => origin(body).unwrap_or_else(|| "no address".to_owned()),
+            Self::Device(_) => String::new(),
+        }
+    }
+}
+
+/// Scheme, host and port of the address that a fetch names.
+fn origin(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Fetch {
+        url: String,
+    }
+    let fetch: Fetch = serde_json::from_slice(body).ok()?;
+    let url = url::Url::parse(&fetch.url).ok()?;
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{}://{}{port}", url.scheme(), url.host_str()?))
+}
+
+fn kind_of(error: &AskError) -> &'static str {
+    match error.kind {
+        AskErrorKind::Denied => "blocked",
+        AskErrorKind::Failed => "failed",
+        AskErrorKind::Limit => "limit",
+        AskErrorKind::Usage => "usage",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -88,11 +88,21 @@ pub struct JobShape {
     /// Throughput measured in earlier jobs of this service, relative to this device's; others are taken to be as fast
     /// as their EQS.
     pub rates: Vec<(PeerId, f64)>,
+    /// Why this device must not work on the job itself, when it must not.
+    pub not_here: Option<String>,
 }
 
 impl Default for JobShape {
     fn default() -> Self {
-        Self { tasks: u32::MAX, bytes: 0, work: None, startup: STARTUP, upload: None, rates: Vec::new() }
+        Self {
+            tasks: u32::MAX,
+            bytes: 0,
+            work: None,
+            startup: STARTUP,
+            upload: None,
+            rates: Vec::new(),
+            not_here: None,
+        }
     }
 }
 
@@ -141,7 +151,7 @@ pub fn select(
     let own_eqs = eqs::with_net(own.eqs, Duration::ZERO);
     let own_power = power(own_eqs, own.ext.slots);
     let (mut fits, mut rows) = (Vec::new(), Vec::new());
-    match need.unmet_by(own, own_eqs) {
+    match job.not_here.clone().or_else(|| need.unmet_by(own, own_eqs)) {
         None => fits.push(Fit {
             peer: None,
             eqs: own_eqs,

@@ -16,6 +16,7 @@ use crate::{
     monitor::Monitor,
     net::NetHandle,
     node::{markets::Markets, packages::Packages, peers::PeerSnapshot},
+    resources::{Steward, words::Kin},
     store::StoreHandle,
 };
 
@@ -60,7 +61,9 @@ pub struct Context {
     /// Guests.
     pub sandbox: Sandbox,
     /// State of this device.
-    pub monitor: Monitor,
+    pub monitor: Arc<Monitor>,
+    /// What guests may use of it beside its processor.
+    pub steward: Arc<Steward>,
     /// The owner's settings.
     pub config: Config,
     /// Measured single-core speed.
@@ -187,9 +190,13 @@ impl Context {
 
     /// Whether tasks of this peer are taken now, or why not.
     pub fn lends_to(&self, peer: &PeerId) -> Result<(), Refusal> {
-        self.lending()?;
-        let known = || self.config.node.peers.iter().any(|address| super::door::peer_of(address) == Some(*peer));
-        if self.config.offer.who == Who::Known && !known() {
+        let kin = self.steward.caller(*peer).kin;
+        self.lending().map_err(|refusal| match (kin, refusal.code) {
+            // The number is for those whom the owner knows.
+            (Kin::Stranger, RefusalCode::NotLending) => Refusal::new(refusal.code, "this device does not lend now"),
+            _ => refusal,
+        })?;
+        if self.config.offer.who == Who::Known && kin < Kin::Known {
             return Err(Refusal::new(RefusalCode::Denied, "this device is lent to known peers only (offer.who)"));
         }
         Ok(())

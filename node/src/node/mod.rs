@@ -3,7 +3,7 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`]: serving others. [`job`]: using others.
+//! 4. [`frames`], [`worker`], [`standing`]: serving others. [`job`]: using others.
 //! 5. [`door`]: carrying out commands.
 
 pub mod context;
@@ -16,6 +16,7 @@ pub mod markets;
 pub mod packages;
 pub mod peers;
 pub mod rates;
+pub mod standing;
 pub mod worker;
 
 use std::{
@@ -42,6 +43,7 @@ use crate::{
     home::{Home, HomeLock},
     monitor::Monitor,
     net::{self, NetConfig, NetError},
+    resources::{Steward, steward::Household},
     speed::Speed,
     store::StoreHandle,
 };
@@ -119,7 +121,13 @@ impl Node {
         let floors = Arc::new(Floors::open(&home.floors_dir())?);
         let store = StoreHandle::open(&home.store_dir()).await?;
         let speed = Speed::load_or_measure(&home).value();
-        let monitor = Monitor::start(&config);
+        let monitor = Arc::new(Monitor::start(&config));
+        let household = Household {
+            local: PeerId::of(&key.public()),
+            known: config.node.peers.iter().filter_map(door::peer_of).collect(),
+            name: config.name.clone(),
+        };
+        let steward = Arc::new(Steward::start(home.clone(), household, config.resources.clone(), monitor.clone())?);
         let sandbox = Sandbox::new(SandboxConfig::default()).map_err(failed)?;
         let listen = config.node.listen.clone();
         let mdns = config.node.mdns;
@@ -142,6 +150,7 @@ impl Node {
             store,
             sandbox,
             monitor,
+            steward,
             config,
             speed,
             markets,

@@ -21,6 +21,8 @@ use super::{
     fetch::{FetchError, fetch},
 };
 
+use crate::resources::gate::Service;
+
 /// The contracts between this node and its guests.
 const ABIS: [(Engine, &str); 2] = [(Engine::Js, "msm-js-1"), (Engine::Wasm, "wasi-p1")];
 /// Packages kept decoded. *Judgement.*
@@ -64,6 +66,12 @@ impl Installed {
             work,
             label: format!("{}@{}", self.manifest.name, self.manifest.version),
         }
+    }
+
+    /// The service as the owner's grants know it; `market` vouches for it, and the owner calls that `alias`.
+    pub fn service(&self, market: MarketId, alias: String) -> Service {
+        let Manifest { name, version, permissions, .. } = &self.manifest;
+        Service { market, alias, name: name.clone(), version: version.clone(), asked: permissions.clone() }
     }
 
     /// What one task may use.

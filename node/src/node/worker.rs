@@ -32,7 +32,9 @@ use super::{
     context::{Ask, Context},
     frames::{self, Assembly, FrameError, FrameWriter},
     packages::{self, Installed},
+    standing::Standing,
 };
+use crate::resources::gate::Service;
 
 /// The offer must follow the opening of the stream within this (B45).
 const OFFER_TIME: Duration = Duration::from_secs(5);
@@ -91,6 +93,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
         return Err(Refusal::new(RefusalCode::UntrustedMarket, reason));
     }
     ctx.lends_to(&peer)?;
+    let caller = ctx.steward.caller(peer);
     let release = match ctx.markets.release(&offer.market, &offer.manifest) {
         Some(release) => {
             // A newer index may have withdrawn it; the job does not wait for that.
@@ -125,8 +128,11 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
     let bad_params = |e: msm_protocol::manifest::ManifestError| Refusal::new(RefusalCode::BadInput, e.to_string());
     let params: Arc<str> = installed.manifest.check_params_text(&offer.params).map_err(bad_params)?.into();
     let package = Arc::new(installed.package(&params));
-    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, package, params, mine };
-    job.fits_device()?;
+    let service = Arc::new(installed.service(offer.market, ctx.markets.alias(&offer.market)));
+    let standing = Standing::new(ctx.clone(), peer, offer.need.clone(), service.clone());
+    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, service, package, params, mine, standing };
+    ctx.steward.admit(&job.service, &caller).await.map_err(|error| error.refusal_for(caller.kin))?;
+    job.standing.fits_device()?;
     if job.guest_mib() > (ctx.config.offer.memory >> 20) as u32 {
         let reason =
             format!("its guests take {} MiB, this device lends {} MiB", job.guest_mib(), ctx.config.offer.memory >> 20);
@@ -141,9 +147,11 @@ struct Job {
     peer: PeerId,
     offer: Offer,
     installed: Arc<Installed>,
+    service: Arc<Service>,
     package: Arc<Package>,
     params: Arc<str>,
     mine: Arc<Semaphore>,
+    standing: Standing,
 }
 
 /// An attempt whose input is still arriving.
@@ -159,14 +167,6 @@ struct Arriving {
 type Finished = (AttemptRef, ContentHash, Result<msm_sandbox::Output, Refusal>);
 
 impl Job {
-    fn fits_device(&self) -> Result<(), Refusal> {
-        let device = self.ctx.device();
-        match self.offer.need.unmet_by(&device, device.eqs) {
-            Some(reason) => Err(Refusal::new(RefusalCode::Constraint, reason)),
-            None => Ok(()),
-        }
-    }
-
     /// Memory of one guest, MiB. Manifests are bounded, so this fits.
     fn guest_mib(&self) -> u32 {
         self.installed.budget().memory.div_ceil(1 << 20) as u32
@@ -183,7 +183,7 @@ impl Job {
         }
     }
 
-    async fn run(self, mut frames: mpsc::Receiver<Result<ToWorker, FrameError>>, writer: FrameWriter) {
+    async fn run(mut self, mut frames: mpsc::Receiver<Result<ToWorker, FrameError>>, writer: FrameWriter) {
         let mut arriving: HashMap<AttemptRef, Arriving> = HashMap::new();
         let mut running: HashMap<AttemptRef, AbortHandle> = HashMap::new();
         // Dropping the set when this function ends aborts every task in it, and with it its child.
@@ -223,6 +223,8 @@ impl Job {
                         writer.send(&ToRequester::Heartbeat(Heartbeat { attempts })).await.map_err(|_| None)
                     }
                 }
+                // The requester gives the tasks to others at once; ending drops them here.
+                refusal = self.standing.lost() => Err(Some(refusal)),
                 () = tokio::time::sleep_until(idle_until), if running.is_empty() => Err(None),
             };
             if let Err(refusal) = ended {
@@ -247,7 +249,7 @@ impl Job {
             ToWorker::Task(header) => {
                 self.still_vouched()?;
                 self.ctx.lends_to(&self.peer)?;
-                self.fits_device()?;
+                self.standing.fits_device()?;
                 let attempt = AttemptRef { task: header.task, attempt: header.attempt };
                 if arriving.len() + running.len() >= CREDIT as usize {
                     return Err(bad(format!("more than {CREDIT} tasks at a time")));
@@ -308,7 +310,7 @@ impl Job {
             params: self.params.clone(),
             input,
             budget: self.installed.budget(),
-            resources: None,
+            resources: Some(ctx.steward.broker(self.service.clone(), self.peer)),
         };
         async move {
             let _memory = memory;

@@ -385,7 +385,7 @@ impl Driver<'_> {
             params: self.resolved.params.clone(),
             input,
             budget: self.resolved.installed.budget(),
-            resources: None,
+            resources: Some(ctx.steward.broker(self.resolved.service.clone(), ctx.local)),
         };
         let handle = self.locals.spawn(async move {
             let _slot = ctx.own_slots.acquire().await;

@@ -34,6 +34,7 @@ use super::{
 use crate::command::{
     CommandError, Devices, ErrorCode, Event, Invoke, JobReport, JobState, Plan, PlanRow, Reply, Request, Response,
 };
+use crate::resources::{denial::PermissionError, gate::Service};
 
 /// Start-up of a worker that does not have the package yet; a guess until it is measured per link. *Judgement.*
 const STARTUP: Duration = Duration::from_millis(50);
@@ -121,6 +122,9 @@ struct Resolved {
     index_version: u64,
     release: Release,
     installed: Arc<Installed>,
+    service: Arc<Service>,
+    /// Why this device's own guests may not run it: a stranger's code needs the owner's grant in his own jobs too.
+    not_here: Option<PermissionError>,
     params: Arc<str>,
     need: Requirements,
     wish: DeviceWish,
@@ -251,7 +255,28 @@ impl Invocation {
         self.check_input(manifest)?;
         let need = self.requirements(manifest)?;
         let wish = self.wish(&manifest.constraints.devices)?;
-        Ok(Resolved { market, index_version, release, installed, params, need, wish })
+        let service = Arc::new(installed.service(market, alias));
+        let not_here = self.not_here(&service).await?;
+        Ok(Resolved { market, index_version, release, installed, service, not_here, params, need, wish })
+    }
+
+    /// Whether this device may work on the job, as far as its owner's grants go. Other devices may all the same.
+    async fn not_here(&mut self, service: &Arc<Service>) -> Result<Option<PermissionError>, CommandError> {
+        let (steward, caller) = (&self.ctx.steward, self.ctx.steward.caller(self.ctx.local));
+        let admitted = match self.invoke.plan {
+            true => steward.at_gate(|gate| gate.check_all(service, &caller)),
+            false => steward.admit(service, &caller).await,
+        };
+        let Err(error) = admitted else { return Ok(None) };
+        if self.invoke.local {
+            let denied = CommandError::new(ErrorCode::NotAllowed, format!("refused: denied: {error}"));
+            return Err(match error.r#try() {
+                Some(line) => denied.or_try(line),
+                None => denied,
+            });
+        }
+        self.record.report.notes.push(format!("this device did not work itself: {}", error.text_for(caller.kin)));
+        Ok(Some(error))
     }
 
     fn check_input(&self, manifest: &msm_protocol::Manifest) -> Result<(), CommandError> {
@@ -337,7 +362,8 @@ impl Invocation {
         tasks: u32,
         bytes: u64,
     ) -> Selection {
-        let shape = JobShape { tasks, bytes, work: None, startup: STARTUP, upload: None, rates: Vec::new() };
+        let not_here = resolved.not_here.as_ref().map(ToString::to_string);
+        let shape = JobShape { tasks, bytes, startup: STARTUP, not_here, ..JobShape::default() };
         // Who says that its owner does not trust the market would refuse: not counted among those that could help.
         let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
@@ -361,7 +387,11 @@ impl Invocation {
         };
         if selection.count == 0 {
             let message = format!("no device fits the constraints ({})", reasons());
-            return Err(CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers"));
+            let error = CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers");
+            return Err(match resolved.not_here.as_ref().and_then(PermissionError::r#try) {
+                Some(line) => error.or_try(line),
+                None => error,
+            });
         }
         if self.invoke.strict && selection.count < resolved.wish.min {
             let message = format!("{} devices wanted, {} fit ({})", resolved.wish.min, selection.count, reasons());
@@ -402,7 +432,7 @@ impl Invocation {
             params: resolved.params.clone(),
             input,
             budget,
-            resources: None,
+            resources: Some(self.ctx.steward.broker(resolved.service.clone(), self.ctx.local)),
         };
         self.ctx.sandbox.call(call).await.map(|output| output.bytes).map_err(|refusal| error_of(&refusal))
     }

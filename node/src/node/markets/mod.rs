@@ -234,6 +234,11 @@ impl Markets {
         view.by_manifest.get(manifest).and_then(|at| view.releases.get(*at)).cloned()
     }
 
+    /// The owner's name for `market`; its id where it is not trusted any more.
+    pub fn alias(&self, market: &MarketId) -> String {
+        self.get(market).map_or_else(|| market.to_string(), |view| view.entry.alias)
+    }
+
     /// Whether something new of `market` may be installed now.
     pub fn is_fresh(&self, market: &MarketId) -> bool {
         self.get(market).is_some_and(|view| view.trusted.freshness(now()) == Freshness::Fresh)

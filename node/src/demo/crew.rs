@@ -26,9 +26,10 @@ const NAMES: [&str; 16] = [
     "mill", "gate", "dock",
 ];
 /// The service's folder, carried in the program.
-const SERVICE: [(&str, &str); 2] = [
-    ("service.toml", include_str!("../../../services/image-blur/service.toml")),
-    ("src/main.js", include_str!("../../../services/image-blur/src/main.js")),
+const SERVICE: [(&str, &[u8]); 3] = [
+    ("service.toml", include_bytes!("../../../services/image-blur/service.toml")),
+    ("src/main.js", include_bytes!("../../../services/image-blur/src/main.js")),
+    ("build/image-blur.wasm", include_bytes!("../../../services/image-blur/build/image-blur.wasm")),
 ];
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -49,10 +50,10 @@ impl Stage {
     pub fn build(workers: usize, now: u64) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("msm-demo-").tempdir()?;
         let service = folder.path().join("image-blur");
-        for (path, text) in SERVICE {
+        for (path, bytes) in SERVICE {
             let path = service.join(path);
             fs::create_dir_all(path.parent().unwrap_or(&service))?;
-            fs::write(path, text)?;
+            fs::write(path, bytes)?;
         }
         let market_folder = folder.path().join("market");
         let (root, online) = (keys::random()?, keys::random()?);

@@ -50,7 +50,7 @@ async fn main_job(listen: &str) {
     let job = msm(phone, &args(&["far.png", "--devices", "5", "--strict"])).await.json();
     assert_eq!(job["schema"], "msm.job/1");
     assert!(job["job_id"].as_str().is_some_and(|id| id.len() == 32), "{job}");
-    assert_eq!(job["service"], "test/image-blur@1.0.0");
+    assert_eq!(job["service"], "test/image-blur@1.1.0");
     assert_eq!(job["tasks"], 20, "four for each device: {job}");
     assert!(job["tasks_rerun"].is_u64() && job["wall_ms"].as_f64().unwrap() > 0.0, "{job}");
     let devices = job["devices"].as_array().unwrap();

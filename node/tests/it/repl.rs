@@ -30,7 +30,7 @@ async fn a_script_on_a_pipe() {
     line(&["PEER", "EQS", "RTT"]);
     line(&["worker0", " ms", "12D3KooW"]);
     line(&["image-blur", "media/image", "test"]);
-    line(&["job ", "test/image-blur@1.0.0"]);
+    line(&["job ", "test/image-blur@1.1.0"]);
     line(&["out.png", "sha256"]);
     for (name, text) in [("stdout", text.as_bytes()), ("stderr", ran.err.as_bytes())] {
         assert!(!text.contains(&0x1b), "escape codes on {name}: {:?}", String::from_utf8_lossy(text));

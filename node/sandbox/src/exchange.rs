@@ -40,8 +40,8 @@ pub struct Reply {
 /// A bad one.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The child says that the call failed.
-    Fault(Fault, String),
+    /// The child says that the call failed, and whether nothing of it is still on its way to the child.
+    Fault { fault: Fault, text: String, clean: bool },
     /// The child is dying and says why.
     Last(Last),
     /// The channel broke: the child is dead, or breaks the rules and must die.
@@ -157,7 +157,8 @@ impl Replies<'_> {
                     }
                     let (fault, text) = payload.split_first().ok_or_else(|| broken("a child's failure is empty"))?;
                     let fault = Fault::from_wire(*fault).ok_or_else(|| broken("a child's failure is unknown"))?;
-                    return Err(Trouble::Fault(fault, String::from_utf8_lossy(text).into_owned()));
+                    let (text, clean) = (String::from_utf8_lossy(text).into_owned(), self.questions.are_answered());
+                    return Err(Trouble::Fault { fault, text, clean });
                 }
                 kind::TRAPPED => {
                     let number = payload.as_ref().try_into().map(i64::from_le_bytes).unwrap_or(-1);
@@ -208,7 +209,8 @@ impl Replies<'_> {
     async fn output(&mut self, output: &mut Vec<u8>, length: usize, cap: u64) -> Result<(), Trouble> {
         // Checked before a byte is read or reserved: the parent never holds more than the cap.
         if (output.len() as u64).saturating_add(length as u64) > cap {
-            return Err(Trouble::Fault(Fault::OutputTooLarge, format!("the output is over its limit of {cap} bytes")));
+            let text = format!("the output is over its limit of {cap} bytes");
+            return Err(Trouble::Fault { fault: Fault::OutputTooLarge, text, clean: false });
         }
         // A first piece is mostly the only one; more pieces come with many more.
         let room = if output.is_empty() { output.try_reserve_exact(length) } else { output.try_reserve(length) };

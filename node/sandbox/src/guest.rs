@@ -1,5 +1,6 @@
 //! The child's side: started as this same program, it walls itself in, then serves one package until it is killed.
 
+mod chance;
 mod channel;
 mod heap;
 mod host;
@@ -70,6 +71,7 @@ impl Start {
 fn serve(start: &Start, probe: Option<Probe>) -> ! {
     let channel = Channel::inherited();
     report_panics();
+    chance::gather();
     let walls = walls::put_up(start);
     let report = serde_json::to_vec(&walls).unwrap_or_default();
     channel.send(kind::HELLO, &[&report]);

@@ -178,8 +178,8 @@ impl Sandbox {
                 }
                 Ok((Output { bytes, log, cpu, wall }, phases))
             }
-            Ok(Err(Trouble::Fault(fault, text))) => {
-                if fault.spares_child() {
+            Ok(Err(Trouble::Fault { fault, text, clean })) => {
+                if clean && fault.spares_child() {
                     running.park(key);
                 }
                 Err(Refusal::new(fault.code(), text))
@@ -223,7 +223,7 @@ fn crashed(text: impl Into<String>) -> Refusal {
 
 fn words(trouble: &Trouble) -> String {
     match trouble {
-        Trouble::Fault(_, text) | Trouble::Last(Last::Panicked(text)) => text.clone(),
+        Trouble::Fault { text, .. } | Trouble::Last(Last::Panicked(text)) => text.clone(),
         Trouble::Last(Last::Trapped(number)) => format!("it made the forbidden system call {number}"),
         Trouble::Broken(error) => error.to_string(),
     }

@@ -1,6 +1,6 @@
 //! The child's end of the socket pair: plain system calls on file descriptor 0.
 
-use std::io;
+use std::{io, time::Duration};
 
 use crate::wire;
 
@@ -44,6 +44,26 @@ impl Channel {
             unsafe { out.set_len(out.len() + got) };
         }
         Some(out)
+    }
+
+    /// Waits at most so long, for something to read if it listens; says whether there is something.
+    pub fn wait(self, time: Duration, listens: bool) -> bool {
+        let mut poll = libc::pollfd { fd: FD, events: libc::POLLIN, revents: 0 };
+        let count = u8::from(listens).into();
+        // SAFETY: valid pointers to this stack; no signal mask.
+        #[cfg(target_os = "linux")]
+        let ready = unsafe {
+            let seconds = libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX);
+            let time = libc::timespec { tv_sec: seconds, tv_nsec: time.subsec_nanos().into() };
+            libc::ppoll(&raw mut poll, count, &raw const time, std::ptr::null())
+        };
+        // SAFETY: a valid pointer to this stack.
+        #[cfg(not(target_os = "linux"))]
+        let ready = unsafe {
+            let time = i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+            libc::poll(&raw mut poll, count, time)
+        };
+        ready > 0
     }
 
     /// Reads so many bytes and forgets them.

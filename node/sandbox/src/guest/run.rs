@@ -11,7 +11,7 @@ use super::{
     Failure, Probe,
     channel::Channel,
     host::Host,
-    js::{Guest, Js, Shape},
+    js::{Guest, Js, Shape, turns::ANSWER_MESSAGE_BYTES},
 };
 use crate::{
     call::{Op, Work},
@@ -34,9 +34,9 @@ pub fn serve(channel: Channel, probe: Option<Probe>) -> ! {
     let mut child =
         Child { channel, js: Js::new(&host).ok(), host, package: None, is_text: false, load: Duration::ZERO };
     loop {
-        match channel.receive(LOAD_BYTES.max(CALL_BYTES)) {
+        match channel.receive(LOAD_BYTES.max(CALL_BYTES).max(ANSWER_MESSAGE_BYTES)) {
             (kind::LOAD, payload) => {
-                child.package = wire::read_load(payload);
+                child.package = wire::read_load(payload).map(Rc::new);
                 child.is_text = child.package.as_ref().is_some_and(|package| is_text(&package.source));
                 child.js.iter_mut().for_each(Js::forget_package);
             }
@@ -44,6 +44,8 @@ pub fn serve(channel: Channel, probe: Option<Probe>) -> ! {
                 Some(request) => child.answer(&request, probe),
                 None => std::process::abort(), // the parent is this same program: its requests are well-formed
             },
+            // To a question that its run has left open.
+            (kind::ANSWER, _) => continue,
             _ => std::process::abort(),
         }
         if let Some(js) = &mut child.js {
@@ -57,7 +59,7 @@ struct Child {
     channel: Channel,
     host: Rc<Host>,
     js: Option<Js>,
-    package: Option<Loaded>,
+    package: Option<Rc<Loaded>>,
     is_text: bool,
     load: Duration,
 }
@@ -106,12 +108,12 @@ impl Child {
             return out.put(&[probe(source).as_bytes()]);
         }
         let Some(js) = &mut self.js else { return Err(Failure::memory(budget.memory)) };
-        self.host.start(budget.time, budget.memory, package.asks.image);
+        self.host.start(budget.time, budget.memory, package);
 
         let started = Instant::now();
         let load = &mut self.load;
         let mut with_guest = |out: &mut Out, act: &mut dyn FnMut(&Guest<'_, '_>, &mut Out) -> Result<(), Failure>| {
-            js.run(&package.label, package.source.as_slice(), |guest| {
+            js.run(package, |guest| {
                 *load = started.elapsed();
                 act(guest, out)
             })

@@ -117,8 +117,8 @@ async fn a_failing_service_is_told_where() {
         ("export function run() { return new Int16Array(2); }", &["larger numbers"]),
         ("export function run() { return () => 1; }", &["gave nothing"]),
         ("export function run() { return new Promise(() => {}); }", &["nothing will settle"]),
-        ("import {x} from 'left-pad'; export function run() {}", &["left-pad", "bundle what it imports"]),
-        ("export async function run() { await import('fs'); }", &["fs", "bundle what it imports"]),
+        ("import {x} from 'left-pad'; export function run() {}", &["left-pad", "the main module", "bundle it first"]),
+        ("export async function run() { await import('fs'); }", &["fs", "bundle it first"]),
         (
             "export function run(i, ctx) { ctx.image.decode(i); }",
             &["PermissionError", "`image = true` under [permissions]"],

@@ -1,10 +1,13 @@
 //! The sandbox with real children: honest guests, hostile ones, its walls, and what it leaves behind.
 
+mod asks;
 mod blur;
 mod guests;
 mod hostile;
+mod modules;
 mod pool;
 mod rig;
 mod splits;
 #[cfg(target_os = "linux")]
 mod walls;
+mod web;

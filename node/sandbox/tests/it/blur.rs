@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::rig::{Rig, in_parts, package};
 
+/// What the benchmark takes for native speed.
+#[path = "../../examples/blur/mod.rs"]
+mod native;
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../services/image-blur")
 }
@@ -125,7 +129,12 @@ async fn the_service_does_what_its_definition_says() {
         for (kind, radius) in [Kind::Box, Kind::Gaussian].into_iter().flat_map(|k| [1, 2, 3, 8, 50].map(|r| (k, r))) {
             let params = serde_json::to_string(&Params { kind, radius }).unwrap();
             let output = rig.run(&blur(radius), Op::Whole, &params, png.clone()).await.unwrap().bytes;
-            let apart = distance(&pixels(&output), &definition(&input, kind, radius));
+            let output = pixels(&output);
+            if kind == Kind::Box {
+                let native = native::box_blur(input.as_raw(), width as usize, height as usize, radius as usize);
+                assert!(*output.as_raw() == native, "{width}x{height}, radius {radius}: not the native blur");
+            }
+            let apart = distance(&output, &definition(&input, kind, radius));
             // Weights in whole numbers round a few means to the other side, in each of the two passes.
             let most = if kind == Kind::Box { 0 } else { 1 };
             assert!(apart <= most, "{width}x{height}, {kind:?} of radius {radius}: {apart} apart");

@@ -16,7 +16,7 @@ use crate::rig::{Rig, package};
 
 /// Answers questions by their operation and address, and remembers them.
 #[derive(Default)]
-struct Device {
+pub struct Device {
     asked: Mutex<Vec<Ask>>,
     open: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,

@@ -8,6 +8,7 @@ mod modules;
 mod pool;
 mod rig;
 mod splits;
+mod types;
 #[cfg(target_os = "linux")]
 mod walls;
 mod web;

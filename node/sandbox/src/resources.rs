@@ -12,8 +12,8 @@ pub const ASKS_AT_ONCE: usize = 8;
 pub const ASKS: u32 = 1_000;
 /// Bytes of one question's body.
 pub const ASK_BYTES: usize = 64 * 1024;
-/// Bytes of one answer: the largest fetched body (10 MiB) with its headers.
-pub const ANSWER_BYTES: usize = 11 << 20;
+/// Bytes of one answer: the largest fetched body after unpacking (20 MiB) with its headers.
+pub const ANSWER_BYTES: usize = 21 << 20;
 
 /// A guest's question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ enum Kind {
 }
 
 /// Every key. The variable of `a.b-c` is `MSM_A_B_C`.
-const KEYS: [(&str, Kind); 17] = [
+const KEYS: [(&str, Kind); 19] = [
     ("name", Kind::Text),
     ("node.listen", Kind::List),
     ("node.peers", Kind::List),
@@ -35,6 +35,8 @@ const KEYS: [(&str, Kind); 17] = [
     ("resources.net", Kind::Text),
     ("resources.net-hosts", Kind::List),
     ("resources.net-quota", Kind::Text),
+    ("resources.net-ports", Kind::List),
+    ("resources.net-private", Kind::List),
     ("resources.device", Kind::Switch),
 ];
 
@@ -215,6 +217,8 @@ mod tests {
             ("resources.net", "off"),
             ("resources.net-hosts", "example.org, *.example.net"),
             ("resources.net-quota", "1GiB"),
+            ("resources.net-ports", "8080,8443"),
+            ("resources.net-private", "127.0.0.1:8080"),
             ("resources.device", "false"),
         ];
         assert_eq!(values.map(|(key, _)| key), KEYS.map(|(key, _)| key));

@@ -21,13 +21,13 @@ pub use self::{
     raw::{RawConfig, RawNode, RawOffer, RawResources, RawSensors},
     value::{
         BadValue, ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
-        ListenAddress, OnOff, Percent, Share, Slots, Who,
+        ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
     },
 };
 use crate::{
     command::{CommandError, ErrorCode},
     home::Home,
-    resources::words::Precision,
+    resources::{fetch::target::PrivateHost, words::Precision},
 };
 
 /// Bytes of a config file: the example with all its comments is a thirtieth of it.
@@ -40,6 +40,8 @@ const PEERS: usize = 64;
 const INTERFACES: usize = 32;
 /// Hosts that services may fetch from. *Judgement.*
 const HOSTS: usize = 64;
+/// Ports and private hosts that are opened to services. *Judgement.*
+const PORTS: usize = 16;
 /// Slots are not made of more cores than this, unless the owner says so: guests share memory bandwidth.
 const AUTOMATIC_SLOTS: usize = 4;
 
@@ -173,6 +175,10 @@ pub struct ResourcesConfig {
     pub net_hosts: Vec<String>,
     /// Bytes that jobs of others may fetch in a day; `None` for no bound.
     pub net_quota: Option<u64>,
+    /// Ports that they may fetch from besides 80 and 443.
+    pub net_ports: Vec<u16>,
+    /// Hosts, each with its port, that they may fetch from although they are not public.
+    pub net_private: Vec<PrivateHost>,
     /// Services may know the coarse state of this device.
     pub device: bool,
 }
@@ -184,6 +190,8 @@ impl Default for ResourcesConfig {
             net: true,
             net_hosts: vec!["*".to_owned()],
             net_quota: Some(100 << 20),
+            net_ports: Vec::new(),
+            net_private: Vec::new(),
             device: true,
         }
     }
@@ -274,6 +282,8 @@ impl Config {
         set(&mut self.resources.net, resources.net);
         fill(&mut self.resources.net_hosts, resources.net_hosts, (origin, "resources.net-hosts", HOSTS))?;
         set(&mut self.resources.net_quota, resources.net_quota);
+        fill(&mut self.resources.net_ports, resources.net_ports, (origin, "resources.net-ports", PORTS))?;
+        fill(&mut self.resources.net_private, resources.net_private, (origin, "resources.net-private", PORTS))?;
         set(&mut self.resources.device, resources.device);
         Ok(())
     }

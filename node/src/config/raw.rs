@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::value::{
     ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern, ListenAddress,
-    OnOff, Percent, Share, Slots, Who,
+    OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
 };
 
 /// A layer: the file, one environment variable, or the flags.
@@ -79,6 +79,10 @@ pub struct RawResources {
     pub net_hosts: Option<Vec<HostPattern>>,
     /// Bytes that jobs of others may fetch in a day, `"0"` for none, or `"unlimited"`.
     pub net_quota: Option<DayQuota>,
+    /// Ports that they may fetch from besides 80 and 443.
+    pub net_ports: Option<Vec<WebPort>>,
+    /// Hosts with a port that they may fetch from although these are not public. Dangerous.
+    pub net_private: Option<Vec<OpenedHost>>,
     /// Whether services may know the coarse state of this device.
     pub device: Option<bool>,
 }

@@ -48,7 +48,7 @@ macro_rules! read_from_text {
 
 mod ceiling;
 
-pub use self::ceiling::{DayQuota, GpsCeiling, HostPattern, OnOff};
+pub use self::ceiling::{DayQuota, GpsCeiling, HostPattern, OnOff, OpenedHost, WebPort};
 
 /// A device's name: 1 to 64 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{BadValue, ByteSize, bad};
-use crate::resources::words::Precision;
+use crate::resources::{fetch::target::PrivateHost, words::Precision};
 
 /// How exactly this device's position may be told to any service at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,47 @@ impl From<DayQuota> for Option<u64> {
 
 read_from_text!(DayQuota, "a size such as \"100MiB\", \"0\" for none at all, or \"unlimited\"");
 
+/// A port that services may fetch from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebPort(u16);
+
+impl FromStr for WebPort {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text.parse::<u16>() {
+            Ok(port @ 1..) => Ok(Self(port)),
+            _ => Err(bad(text, Self::EXPECTED)),
+        }
+    }
+}
+
+impl From<WebPort> for u16 {
+    fn from(port: WebPort) -> Self {
+        port.0
+    }
+}
+
+read_from_text!(WebPort, "a port from 1 to 65535");
+
+/// A host and port that services may fetch from although it is not public.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedHost(PrivateHost);
+
+impl FromStr for OpenedHost {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        PrivateHost::parse(text).map(Self).ok_or_else(|| bad(text, Self::EXPECTED))
+    }
+}
+
+impl From<OpenedHost> for PrivateHost {
+    fn from(host: OpenedHost) -> Self {
+        host.0
+    }
+}
+
+read_from_text!(OpenedHost, "a host with its port, such as \"127.0.0.1:8080\", \"[::1]:80\" or \"nas.local:5000\"");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +170,18 @@ mod tests {
             [("*", true), ("*.example.org", true), ("https://example.org", true), ("*.org", false), ("a b", false)]
         {
             assert_eq!(text.parse::<HostPattern>().is_ok(), fits, "{text}");
+        }
+        for (text, fits) in [("1", true), ("65535", true), ("0", false), ("65536", false), ("http", false)] {
+            assert_eq!(text.parse::<WebPort>().is_ok(), fits, "{text}");
+        }
+        for (text, fits) in [
+            ("127.0.0.1:80", true),
+            ("[::1]:80", true),
+            ("nas.local:5000", true),
+            ("nas.local", false),
+            ("*:80", false),
+        ] {
+            assert_eq!(text.parse::<OpenedHost>().is_ok(), fits, "{text}");
         }
     }
 }

@@ -18,6 +18,9 @@ pub struct SandboxConfig {
     pub idle: Duration,
     /// What happens when a wall cannot be put up.
     pub walls: WallPolicy,
+    /// A folder of this user's where compiled WebAssembly outlives the process; it is made if it is not there, and kept
+    /// within 128 MiB. What is in it is hashed again before it is used. None: in memory only.
+    pub cache: Option<PathBuf>,
     /// Walls that are left out, to show in a test that they bite. Only programs built on
     /// [`crate::run_if_child_with_probe`] obey; a program with [`crate::run_if_child`] puts up every wall.
     #[doc(hidden)]
@@ -43,6 +46,7 @@ impl Default for SandboxConfig {
             max_children: (2 * cores).clamp(4, 16),
             warm: 1,
             walls: WallPolicy::BestEffort,
+            cache: None,
             without: &[],
         }
     }

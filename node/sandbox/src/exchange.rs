@@ -89,19 +89,31 @@ pub fn walls_of(kind: u8, payload: &[u8]) -> Result<Walls, Trouble> {
     serde_json::from_slice(payload).map_err(|_| broken("a child's walls are unreadable"))
 }
 
-/// Sends the call, with its package if the child has none yet, and reads the reply.
-pub async fn exchange(process: &mut Process, call: &Call, load: bool) -> Result<Reply, Trouble> {
+/// Sends the call, with its package and the code of it if the child has none yet, and reads the reply.
+pub async fn exchange(process: &mut Process, call: &Call, load: Option<&Bytes>) -> Result<Reply, Trouble> {
     let stream = process.channel()?;
     let mut head = Vec::new();
-    if load {
-        wire::put_load(&mut head, &call.package);
+    if let Some(code) = load {
+        wire::put_load(&mut head, &call.package, code.len());
     }
-    wire::put_call(&mut head, call.op, &call.budget, call.input.len(), &call.params);
-    let mut request = Bytes::from(head).chain(call.input.clone());
+    let mut then = Vec::new();
+    wire::put_call(&mut then, call.op, &call.budget, call.input.len(), &call.params);
+    let code = load.cloned().unwrap_or_default();
+    let mut request = Bytes::from(head).chain(code).chain(Bytes::from(then)).chain(call.input.clone());
     // The child reads all of it before it answers, whatever it thinks of it.
     stream.write_all_buf(&mut request).await?;
     let questions = Questions::new(call.resources.clone());
     Replies { stream, read: BytesMut::with_capacity(READ_BYTES), questions }.all(call.budget.output).await
+}
+
+/// Has a child compile a module; without one it tells the compiler's fingerprint.
+pub async fn compile(process: &mut Process, source: &Bytes) -> Result<Bytes, Trouble> {
+    let stream = process.channel()?;
+    let head = wire::header(wire::kind::COMPILE, source.len());
+    stream.write_all_buf(&mut Buf::chain(&head[..], source.clone())).await?;
+    let questions = Questions::new(None);
+    let mut replies = Replies { stream, read: BytesMut::with_capacity(READ_BYTES), questions };
+    replies.all(wire::CODE_BYTES as u64).await.map(|reply| reply.bytes)
 }
 
 struct Replies<'a> {

@@ -1,14 +1,27 @@
 //! The child's side: started as this same program, it walls itself in, then serves one package until it is killed.
 
+mod built_in;
 mod chance;
 mod channel;
 mod heap;
 mod host;
 mod js;
+mod out;
 mod run;
+mod seal;
 #[cfg(target_os = "linux")]
 mod seccomp;
 mod walls;
+mod wasi;
+mod wasi_abi;
+mod wasi_clock;
+mod wasi_files;
+mod wasm;
+mod wasm_alarm;
+mod wasm_check;
+mod wasm_compile;
+mod wasm_resources;
+mod wasm_task;
 
 use std::time::Duration;
 
@@ -75,7 +88,7 @@ fn serve(start: &Start, probe: Option<Probe>) -> ! {
     let walls = walls::put_up(start);
     let report = serde_json::to_vec(&walls).unwrap_or_default();
     channel.send(kind::HELLO, &[&report]);
-    run::serve(channel, probe)
+    run::serve(channel, probe, walls.seccomp.is_up())
 }
 
 /// A panic in the child is told to the parent and ends the child: there is no stderr, and no state worth saving.
@@ -89,8 +102,8 @@ fn report_panics() {
 }
 
 /// Why a call failed, as the child says it.
-#[derive(Debug)]
-struct Failure {
+#[derive(Debug, Clone)]
+pub struct Failure {
     fault: Fault,
     text: String,
 }

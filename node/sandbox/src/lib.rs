@@ -12,8 +12,9 @@
 //! 1. [`call`]: what is run and what comes back. [`config`]: how many children, which walls must be up.
 //!    [`resources`]: what a guest may ask of its device.
 //! 2. `pool`: which child serves which call. `process`: one child from birth to grave. `exchange`: one call with it.
+//!    `compiled`: WebAssembly that was compiled, once, in a child of its own.
 //! 3. `wire`: the bytes on the socket pair between the two sides.
-//! 4. `guest`: the child's side: its walls, its loop, the JavaScript engine and what that engine may reach.
+//! 4. `guest`: the child's side: its walls, its loop, the two engines and what a guest may reach through each.
 //! 5. [`work`]: how inputs are cut into tasks and outputs put together; every format that crosses the network.
 
 pub mod call;
@@ -22,6 +23,7 @@ pub mod resources;
 pub mod walls;
 pub mod work;
 
+mod compiled;
 mod exchange;
 mod guest;
 mod pool;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId, Refusal, RefusalCode, limits};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -17,12 +18,13 @@ use tokio::{
 };
 
 use crate::{
-    call::{Call, Engine, Output, Phases, Work},
+    call::{Call, Engine, Output, Package, Phases, Work},
+    compiled::{self, Compiled},
     config::{SandboxConfig, SandboxError, WallPolicy},
     exchange::{self, Last, Reply, Trouble},
     process::{self, Keeper, Process},
     walls::Walls,
-    wire,
+    wire::{self, Fault},
 };
 
 /// Calls that wait for a child: beyond it a node is busy and better says so. *Judgement.*
@@ -31,6 +33,11 @@ const QUEUE: usize = 32;
 const START: Duration = Duration::from_secs(5);
 /// A deadline that no budget can exceed, whatever a caller says: it is added to clocks.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// CPU time of one compilation. *Measured: what passes the pre-check takes a second or two at the most.*
+const COMPILE_CPU: Duration = Duration::from_secs(5);
+/// Wall time of one compilation, on a machine with much else to do. *Judgement.*
+const COMPILE_WALL: Duration = Duration::from_secs(20);
 
 /// A pool of walled children that run guests. Cheap to clone; the children die with the last clone.
 ///
@@ -54,6 +61,7 @@ struct Shared {
     waiting: AtomicUsize,
     idle: Mutex<Idle>,
     walls: Walls,
+    compiled: Compiled,
 }
 
 #[derive(Default)]
@@ -81,7 +89,8 @@ impl Sandbox {
     /// Starts the pool and its first child, and waits until that one's walls are up (a few milliseconds).
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let config = SandboxConfig { max_children: config.max_children.max(1), ..config };
-        let most = config.max_children + config.warm + QUEUE;
+        // A call may have a second child for a moment, which compiles.
+        let most = 2 * config.max_children + config.warm + QUEUE;
         let keeper = Keeper::start(config.program.clone(), config.without, most).map_err(SandboxError::Thread)?;
         let program = || config.program.clone();
         let mut first = keeper.child_blocking().map_err(|source| SandboxError::Start { program: program(), source })?;
@@ -97,7 +106,8 @@ impl Sandbox {
         let spare = if config.warm > 0 { vec![first] } else { vec![] };
         let running = Arc::new(Semaphore::new(config.max_children));
         let idle = Mutex::new(Idle { spare, ..Idle::default() });
-        let shared = Shared { config, keeper, running, waiting: AtomicUsize::new(0), idle, walls };
+        let compiled = Compiled::new(config.cache.as_deref());
+        let shared = Shared { config, keeper, running, waiting: AtomicUsize::new(0), idle, walls, compiled };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.shared.refill();
         Ok(sandbox)
@@ -116,6 +126,17 @@ impl Sandbox {
         self.run(call, false).await.map(|(output, _)| output)
     }
 
+    /// Checks a WebAssembly package and compiles it, so that its first call finds it compiled. What is wrong with it is
+    /// a [`RefusalCode::BadPackage`] with the number that decides. Of a JavaScript package only the size is checked.
+    pub async fn prepare(&self, package: &Package) -> Result<(), Refusal> {
+        check_package(package)?;
+        if package.engine == Engine::Wasm {
+            let _permit = self.shared.permit().await?;
+            self.shared.code(package).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a call in a child of its own, started for it, and tells where the time went.
     #[doc(hidden)]
     pub async fn call_cold(&self, call: Call) -> Result<(Output, Phases), Refusal> {
@@ -129,7 +150,7 @@ impl Sandbox {
         let key = (call.package.hash, call.package.engine, call.package.work, call.client);
         let mut phases = Phases::default();
         let taken = if cold { None } else { self.shared.take(&key) };
-        let (process, load) = match taken {
+        let (process, is_new) = match taken {
             Some(taken) => taken,
             None => {
                 let child = self.shared.keeper.child().await;
@@ -138,34 +159,25 @@ impl Sandbox {
                 (child, true)
             }
         };
+        // Before the clock starts: the first call of a module pays no more of its time than the others.
+        let code = match is_new {
+            true => Some(self.shared.code(&call.package).await?),
+            false => None,
+        };
         let mut running = Running { process: Some(process), permit: Some(permit), shared: self.shared.clone() };
         let Some(process) = running.process.as_mut() else { return Err(crashed("no child")) };
 
-        if !process.is_walled {
-            let asked = Instant::now();
-            let walls = timeout(START, exchange::hello(process)).await;
+        let asked = Instant::now();
+        if self.shared.greet(process).await? {
             phases.walls = asked.elapsed();
-            let walls = match walls {
-                Ok(Ok(walls)) => walls,
-                Ok(Err(trouble)) => {
-                    return Err(crashed(format!("a sandbox child failed at its start: {}", words(&trouble))));
-                }
-                Err(_) => return Err(crashed(format!("a sandbox child was not ready after {} s", START.as_secs()))),
-            };
-            process.is_walled = true;
-            if let (WallPolicy::Require, Some(missing)) = (self.shared.config.walls, walls.missing()) {
-                return Err(Refusal::new(
-                    RefusalCode::Denied,
-                    format!("the sandbox lacks a mandatory wall: {missing}"),
-                ));
-            }
         }
 
         let cpu = process.cpu();
-        process.allow(process::limits::memory(&call.budget, call.input.len() as u64), call.budget.time);
+        let code_bytes = code.as_ref().map_or(0, |code| code.len() as u64);
+        process.allow(process::limits::memory(&call, code_bytes), call.budget.time);
         let started = Instant::now();
         let kill_at = exchange::kill_time(started, call.budget.time);
-        let exchanged = timeout_at(kill_at.into(), exchange::exchange(process, &call, load)).await;
+        let exchanged = timeout_at(kill_at.into(), exchange::exchange(process, &call, code.as_ref())).await;
         let wall = started.elapsed();
         let cpu = process.cpu().saturating_sub(cpu);
 
@@ -179,6 +191,9 @@ impl Sandbox {
                 Ok((Output { bytes, log, cpu, wall }, phases))
             }
             Ok(Err(Trouble::Fault { fault, text, clean })) => {
+                if fault == Fault::StaleCode {
+                    self.shared.compiled.forget(ContentHash::of(&call.package.source)).await;
+                }
                 if clean && fault.spares_child() {
                     running.park(key);
                 }
@@ -200,12 +215,8 @@ impl Sandbox {
 
 /// Refuses what would break the child's message limits.
 fn check(call: &Call) -> Result<(), Refusal> {
-    let source = call.package.source.len();
+    check_package(&call.package)?;
     let params = call.params.len();
-    if source > limits::JS_BYTES {
-        let text = format!("a JavaScript source of {source} bytes, the limit is {}", limits::JS_BYTES);
-        return Err(Refusal::new(RefusalCode::BadPackage, text));
-    }
     if params > limits::PARAMS_BYTES {
         let text = format!("parameters of {params} bytes, the limit is {}", limits::PARAMS_BYTES);
         return Err(Refusal::new(RefusalCode::BadInput, text));
@@ -213,6 +224,18 @@ fn check(call: &Call) -> Result<(), Refusal> {
     let json = serde_json::from_str::<serde::de::IgnoredAny>(&call.params);
     if json.is_err() || !call.params.trim_start().starts_with('{') {
         return Err(Refusal::new(RefusalCode::BadInput, "the parameters are not a JSON object"));
+    }
+    Ok(())
+}
+
+fn check_package(package: &Package) -> Result<(), Refusal> {
+    let (what, limit) = match package.engine {
+        Engine::Js => ("JavaScript source", limits::JS_BYTES),
+        Engine::Wasm => ("WebAssembly module", limits::WASM_BYTES),
+    };
+    let source = package.source.len();
+    if source > limit {
+        return Err(Refusal::new(RefusalCode::BadPackage, format!("a {what} of {source} bytes, the limit is {limit}")));
     }
     Ok(())
 }
@@ -268,6 +291,102 @@ impl Shared {
     fn idle(&self) -> std::sync::MutexGuard<'_, Idle> {
         // Nothing under this lock can leave the lists half-changed.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a new child's walls are up; whether it was new.
+    async fn greet(&self, process: &mut Process) -> Result<bool, Refusal> {
+        if process.is_walled {
+            return Ok(false);
+        }
+        let walls = match timeout(START, exchange::hello(process)).await {
+            Ok(Ok(walls)) => walls,
+            Ok(Err(trouble)) => {
+                return Err(crashed(format!("a sandbox child failed at its start: {}", words(&trouble))));
+            }
+            Err(_) => return Err(crashed(format!("a sandbox child was not ready after {} s", START.as_secs()))),
+        };
+        process.is_walled = true;
+        if let (WallPolicy::Require, Some(missing)) = (self.config.walls, walls.missing()) {
+            let text = format!("the sandbox lacks a mandatory wall: {missing}");
+            return Err(Refusal::new(RefusalCode::Denied, text));
+        }
+        Ok(true)
+    }
+
+    /// What a child is given of a package: the source of JavaScript, the compiled code of WebAssembly.
+    async fn code(&self, package: &Package) -> Result<Bytes, Refusal> {
+        let source = &package.source;
+        match package.engine {
+            Engine::Js => return Ok(source.clone()),
+            // To the compiler child, nothing is a question.
+            Engine::Wasm if source.is_empty() => {
+                return Err(Refusal::new(RefusalCode::BadPackage, "a WebAssembly module of 0 bytes"));
+            }
+            Engine::Wasm => {}
+        }
+        let module = ContentHash::of(source);
+        let slot = self.compiled.slot(module);
+        let code = slot.get_or_try_init(async || {
+            let fingerprint = self.fingerprint().await?;
+            if let Some(fingerprint) = fingerprint
+                && let Some(code) = self.compiled.read(module, fingerprint).await
+            {
+                return Ok(Ok(code));
+            }
+            let settled = compiled::verdict(self.in_compiler(source).await)?;
+            if let (Some(fingerprint), Ok(code)) = (fingerprint, &settled) {
+                self.compiled.write(module, fingerprint, code.clone()).await;
+            }
+            Ok::<_, Refusal>(settled)
+        });
+        code.await?.clone()
+    }
+
+    /// What this machine's compiled code depends on; of no interest when it is not kept.
+    async fn fingerprint(&self) -> Result<Option<ContentHash>, Refusal> {
+        if !self.compiled.has_folder() {
+            return Ok(None);
+        }
+        let asked = self.compiled.fingerprint.get_or_try_init(async || {
+            let bytes = self.in_compiler(&Bytes::new()).await?;
+            let bytes = bytes.as_ref().try_into().map_err(|_| crashed("a compiler without a fingerprint"))?;
+            Ok::<_, Refusal>(ContentHash::from_bytes(bytes))
+        });
+        asked.await.copied().map(Some)
+    }
+
+    /// Has a child of its own compile a module, within the compiler's own budget. The child is killed afterwards.
+    async fn in_compiler(&self, source: &Bytes) -> Result<Bytes, Refusal> {
+        let bad = |text: String| Refusal::new(RefusalCode::BadPackage, text);
+        let child = self.keeper.child().await;
+        let mut process = child.map_err(|error| crashed(format!("cannot start a sandbox child: {error}")))?;
+        self.greet(&mut process).await?;
+        process.limit(process::limits::COMPILER, COMPILE_CPU);
+        let (last, cause) = match timeout(COMPILE_WALL, exchange::compile(&mut process, source)).await {
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(Trouble::Fault { fault, text, .. })) => return Err(Refusal::new(fault.code(), text)),
+            Ok(Err(Trouble::Last(last))) => {
+                exchange::last_breath(&mut process).await;
+                (Some(last), io::ErrorKind::UnexpectedEof.into())
+            }
+            Ok(Err(Trouble::Broken(cause))) => (None, cause),
+            Err(_) => {
+                let text = format!("compiling the service took longer than {} s", COMPILE_WALL.as_secs());
+                return Err(Refusal::new(RefusalCode::Busy, text));
+            }
+        };
+        let status = process.bury(None).await;
+        let refusal = exchange::refusal_of_death(last, status, &cause);
+        Err(match refusal.code {
+            RefusalCode::Deadline => {
+                bad(format!("compiling it takes more than {} s of CPU time", COMPILE_CPU.as_secs()))
+            }
+            // A panic of the compiler, or memory that it did not get: it would be so again.
+            _ if refusal.reason.contains("panicked") || refusal.reason.contains("SIGABRT") => {
+                bad(format!("the compiler gave it up: {}", refusal.reason))
+            }
+            _ => refusal,
+        })
     }
 
     /// Waits for the right to run a child.

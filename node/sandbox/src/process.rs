@@ -16,27 +16,44 @@ use crate::{WallName, guest, wire::HEADER_BYTES};
 
 /// The kernel limits of a child.
 pub mod limits {
-    use crate::call::Budget;
+    use crate::call::{Call, Engine, Work};
 
     /// Address space of a child with no call. It counts the program's own text and libraries too.
     pub const ADDRESS_SPACE: u64 = 512 << 20;
     /// Writable private memory of a child with no call.
     pub const DATA: u64 = 256 << 20;
-    /// What no call can raise the address space to.
-    pub const ADDRESS_SPACE_CEILING: u64 = 2 << 30;
+    /// What no call can raise the address space to: a JavaScript guest's, or a wasm guest's with its reservation.
+    pub const ADDRESS_SPACE_CEILING: u64 = 8 << 30;
+    /// Address space of one wasm memory, all that a 32-bit address can name. It costs nothing until it is used, and what
+    /// is used counts as data.
+    pub const WASM_RESERVATION: u64 = 4 << 30;
+    /// Pages that belong to nobody before and behind it: an address with any offset that code may have ends there.
+    pub const WASM_GUARD: u64 = 32 << 20;
+    /// What a compiler may take: the largest module needs about a third. *Measured, with room.*
+    pub const COMPILER: (u64, u64) = (ADDRESS_SPACE_CEILING, 768 << 20);
     /// What no call can raise the writable memory to: the largest guest, its pictures, input and output, twice over.
     pub const DATA_CEILING: u64 = 3 << 29;
     /// Memory of a child before it has a package: program, engine, stacks, with room to spare. *Measured: 6 MiB.*
     const BASE: u64 = 48 << 20;
 
-    /// `(address space, data)` for one call: the guest's heap and its pictures, the input, and the output twice, since
-    /// an encoder holds what it reads and what it writes.
-    pub fn memory(budget: &Budget, input: u64) -> (u64, u64) {
-        let data = [budget.memory, budget.memory, input, budget.output, budget.output];
+    /// `(address space, data)` for one call: the guest's heap and its pictures, the input, the output twice, since an
+    /// encoder holds what it reads and what it writes, and compiled code as it came and in its place.
+    pub fn memory(call: &Call, code: u64) -> (u64, u64) {
+        let (budget, input) = (&call.budget, call.input.len() as u64);
+        // The rows that a wasm guest gives back are held beside the ones that it got.
+        let rows = match (call.package.engine, call.package.work) {
+            (Engine::Wasm, Work::ImageRows { .. }) => budget.memory,
+            _ => 0,
+        };
+        let data = [budget.memory, budget.memory, rows, input, budget.output, budget.output, code, code];
         let data = data.into_iter().fold(BASE, u64::saturating_add).min(DATA_CEILING);
         // The default stands where it is enough: `malloc` reserves more than it uses.
-        let space = data.saturating_add(256 << 20).clamp(ADDRESS_SPACE, ADDRESS_SPACE_CEILING);
-        (space, data)
+        let space = data.saturating_add(256 << 20).max(ADDRESS_SPACE);
+        let reserved = match call.package.engine {
+            Engine::Js => 0,
+            Engine::Wasm => WASM_RESERVATION + 2 * WASM_GUARD,
+        };
+        (space.saturating_add(reserved).min(ADDRESS_SPACE_CEILING), data)
     }
 }
 
@@ -219,9 +236,14 @@ impl Process {
 
     /// Sets the kernel's limits for a call: memory, and CPU seconds from now on.
     pub fn allow(&mut self, memory: (u64, u64), cpu: Duration) {
+        // Two more seconds, so that this is the last resort and never the first.
+        self.limit(memory, cpu + Duration::from_secs(2));
+    }
+
+    /// Sets the kernel's limits: memory, and CPU time from now on, in whole seconds; the kernel knows no less.
+    pub fn limit(&mut self, memory: (u64, u64), cpu: Duration) {
         let Some(pid) = self.child.as_ref().map(Child::id) else { return };
-        // Whole seconds, the kernel knows no less; one more, so that this is the last resort and never the first.
-        let cpu = self.cpu().saturating_add(cpu).as_secs() + 2;
+        let cpu = self.cpu().saturating_add(cpu).as_secs();
         let set = Set { memory, cpu };
         if self.set != set {
             set_limits(pid, &set, &self.set);

@@ -6,8 +6,9 @@
 //!
 //! | to the child | payload |
 //! |---|---|
-//! | `LOAD` | work tag u8, asks u8, engine u8, 0, work number u64, label length u32, modules u32, assets u32, label, then every file: path length u32, length u32, path, bytes; then the source |
+//! | `LOAD` | work tag u8, asks u8, engine u8, 0, work number u64, label length u32, modules u32, assets u32, label, then every file: path length u32, length u32, path, bytes; then the source, for wasm the compiled code |
 //! | `CALL` | op u8, 7 zero bytes, a u64, b u64, memory u64, time in us u64, output u64, input length u64, parameters; the input follows the message |
+//! | `COMPILE` | a wasm module; none: the compiler's fingerprint is asked for. The answer is as to `CALL` |
 //! | `ANSWER` | id u32, 0 or [`AskErrorKind`] u8, length u32, JSON or text of that length, bytes |
 //!
 //! | from the child | payload |
@@ -38,6 +39,7 @@ pub mod kind {
     pub const LOAD: u8 = 1;
     pub const CALL: u8 = 2;
     pub const ANSWER: u8 = 3;
+    pub const COMPILE: u8 = 4;
 
     pub const HELLO: u8 = 16;
     pub const OUTPUT: u8 = 17;
@@ -58,6 +60,9 @@ pub const LOG_BYTES: usize = 64 * 1024;
 pub const REASON_BYTES: usize = 4 * 1024;
 /// Bytes of one `OUTPUT` message: any length is cheap, this keeps the u32 honest.
 pub const OUTPUT_CHUNK: usize = 1 << 30;
+
+/// Compiled code of one module: the largest module (4 MiB) gives about three times its size. *Judgement.*
+pub const CODE_BYTES: usize = 32 << 20;
 
 /// A message's first bytes.
 pub fn header(kind: u8, length: usize) -> [u8; HEADER_BYTES] {
@@ -90,20 +95,29 @@ pub enum Fault {
     OutOfMemory = 4,
     OutputTooLarge = 5,
     Deadline = 6,
+    /// The compiled code is not for this machine or program: it must be made again.
+    StaleCode = 7,
 }
 
 impl Fault {
     pub fn from_wire(byte: u8) -> Option<Self> {
-        [Self::ServiceFailed, Self::BadInput, Self::BadPackage, Self::OutOfMemory, Self::OutputTooLarge, Self::Deadline]
-            .into_iter()
-            .find(|fault| *fault as u8 == byte)
+        let faults = [
+            Self::ServiceFailed,
+            Self::BadInput,
+            Self::BadPackage,
+            Self::OutOfMemory,
+            Self::OutputTooLarge,
+            Self::Deadline,
+            Self::StaleCode,
+        ];
+        faults.into_iter().find(|fault| *fault as u8 == byte)
     }
 
     pub const fn code(self) -> RefusalCode {
         match self {
             Self::ServiceFailed => RefusalCode::ServiceFailed,
             Self::BadInput => RefusalCode::BadInput,
-            Self::BadPackage => RefusalCode::BadPackage,
+            Self::BadPackage | Self::StaleCode => RefusalCode::BadPackage,
             Self::OutOfMemory => RefusalCode::OutOfMemory,
             Self::OutputTooLarge => RefusalCode::OutputTooLarge,
             Self::Deadline => RefusalCode::Deadline,
@@ -136,8 +150,8 @@ pub struct Request {
     pub params: String,
 }
 
-/// Appends a `LOAD` message.
-pub fn put_load(out: &mut Vec<u8>, package: &Package) {
+/// Appends a `LOAD` message but for the source, of `length` bytes, which follows it on the wire.
+pub fn put_load(out: &mut Vec<u8>, package: &Package, length: usize) {
     let label = package.label.as_bytes();
     let label = &label[..label.len().min(usize::from(u8::MAX))];
     let (tag, number) = match package.work {
@@ -154,7 +168,7 @@ pub fn put_load(out: &mut Vec<u8>, package: &Package) {
     };
     let files = || package.files.modules.iter().chain(&package.files.assets);
     let file_bytes: usize = files().map(|(path, bytes)| 8 + path.len() + bytes.len()).sum();
-    out.extend(header(kind::LOAD, 24 + label.len() + file_bytes + package.source.len()));
+    out.extend(header(kind::LOAD, 24 + label.len() + file_bytes + length));
     out.extend([tag, asks_to_wire(package.asks), engine, 0]);
     out.extend(u64::to_le_bytes(number));
     for length in [label.len(), package.files.modules.len(), package.files.assets.len()] {
@@ -167,7 +181,6 @@ pub fn put_load(out: &mut Vec<u8>, package: &Package) {
         out.extend(path.as_bytes());
         out.extend(&**bytes);
     }
-    out.extend(&*package.source);
 }
 
 fn asks_to_wire(asks: Asks) -> u8 {
@@ -369,7 +382,8 @@ mod tests {
                 label: "blür@1".into(),
             };
             let mut bytes = Vec::new();
-            put_load(&mut bytes, &package);
+            put_load(&mut bytes, &package, package.source.len());
+            bytes.extend(&package.source);
             let (kind, length) = read_header(bytes[..HEADER_BYTES].try_into().unwrap());
             assert_eq!((kind, length), (kind::LOAD, bytes.len() - HEADER_BYTES));
             let loaded = read_load(bytes[HEADER_BYTES..].to_vec()).unwrap();

@@ -29,6 +29,12 @@ pub struct Chance {
     blocks: Cell<u64>,
 }
 
+impl Default for Chance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Chance {
     pub const fn new() -> Self {
         Self { state: Cell::new(START), blocks: Cell::new(0) }

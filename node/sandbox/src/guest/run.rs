@@ -8,47 +8,59 @@ use std::{
 use msm_protocol::limits;
 
 use super::{
-    Failure, Probe,
+    Failure, Probe, built_in,
     channel::Channel,
     host::Host,
     js::{Guest, Js, Shape, turns::ANSWER_MESSAGE_BYTES},
+    out::Out,
+    seal::Seal,
+    wasm::Wasm,
+    wasm_compile::Compiler,
+    wasm_task,
 };
 use crate::{
-    call::{Op, Work},
+    call::{Engine, Op, Work},
     wire::{self, Fault, Loaded, Request, kind},
-    work::{
-        Sink, WorkError, codec, frames,
-        image_rows::{self, Tile},
-        json_array, runs,
-    },
+    work::{Sink, codec, frames, image_rows::Tile, json_array},
 };
 
 /// A `LOAD` message at most: a whole package, the paths of its files, and its header.
-const LOAD_BYTES: usize = limits::PACKAGE_BYTES + 64 * 1024;
+const LOAD_BYTES: usize = limits::PACKAGE_BYTES + wire::CODE_BYTES + 64 * 1024;
 /// A `CALL` message at most: the parameters and the numbers before them.
 const CALL_BYTES: usize = limits::PARAMS_BYTES + 1024;
 
-/// Serves until the parent closes the channel or kills this process.
-pub fn serve(channel: Channel, probe: Option<Probe>) -> ! {
+/// Serves until the parent closes the channel or kills this process. `seals`: the wall of system calls stands, and is
+/// made higher as soon as the engine is known.
+pub fn serve(channel: Channel, probe: Option<Probe>, seals: bool) -> ! {
     let host = Host::new();
-    let mut child =
-        Child { channel, js: Js::new(&host).ok(), host, package: None, is_text: false, load: Duration::ZERO };
+    let js = Js::new(&host).ok();
+    let mut child = Child {
+        channel,
+        probe,
+        seals,
+        host,
+        js,
+        wasm: None,
+        wasm_log: String::new(),
+        package: None,
+        is_text: false,
+        load: Duration::ZERO,
+    };
     loop {
         match channel.receive(LOAD_BYTES.max(CALL_BYTES).max(ANSWER_MESSAGE_BYTES)) {
-            (kind::LOAD, payload) => {
-                child.package = wire::read_load(payload).map(Rc::new);
-                child.is_text = child.package.as_ref().is_some_and(|package| is_text(&package.source));
-                child.js.iter_mut().for_each(Js::forget_package);
-            }
+            (kind::LOAD, payload) => child.load(payload),
             (kind::CALL, payload) => match wire::read_call(&payload) {
-                Some(request) => child.answer(&request, probe),
+                Some(request) => child.answer(&request),
                 None => std::process::abort(), // the parent is this same program: its requests are well-formed
             },
+            (kind::COMPILE, payload) => child.compile(&payload),
             // To a question that its run has left open.
             (kind::ANSWER, _) => continue,
             _ => std::process::abort(),
         }
-        if let Some(js) = &mut child.js {
+        if child.wasm.is_none()
+            && let Some(js) = &mut child.js
+        {
             // Without room for the next context its run fails with out-of-memory.
             let _ = js.tidy();
         }
@@ -57,34 +69,82 @@ pub fn serve(channel: Channel, probe: Option<Probe>) -> ! {
 
 struct Child {
     channel: Channel,
+    probe: Option<Probe>,
+    seals: bool,
     host: Rc<Host>,
     js: Option<Js>,
+    /// The engine of a wasm package, or why it has none.
+    wasm: Option<Result<Wasm, Failure>>,
+    /// What the last wasm guest logged.
+    wasm_log: String,
     package: Option<Rc<Loaded>>,
     is_text: bool,
     load: Duration,
 }
 
 impl Child {
-    fn answer(&mut self, request: &Request, probe: Option<Probe>) {
+    /// Takes a package. From here on this process can make no memory executable: its guest never runs in one that can.
+    fn load(&mut self, payload: Vec<u8>) {
+        let started = Instant::now();
+        let Some(mut package) = wire::read_load(payload) else { return self.package = None };
+        match package.engine {
+            Engine::Js => {
+                self.is_text = is_text(&package.source);
+                self.js.iter_mut().for_each(Js::forget_package);
+                self.seal(Seal::Js);
+            }
+            Engine::Wasm => {
+                let code = std::mem::take(&mut package.source);
+                self.wasm = Some(Wasm::load(&code, &mut package));
+                self.seal(Seal::Wasm);
+            }
+        }
+        self.package = Some(Rc::new(package));
+        self.load = started.elapsed();
+    }
+
+    fn seal(&self, seal: Seal) {
+        if self.seals && !seal.put_up() {
+            // Nothing of a guest has run yet, and nothing may.
+            std::process::abort();
+        }
+    }
+
+    /// Compiles a module for another child to run; an empty one asks for the compiler's fingerprint.
+    fn compile(&mut self, source: &[u8]) {
+        let mut out = Out::new(self.channel, wire::CODE_BYTES as u64);
+        let result = Compiler::new().and_then(|compiler| {
+            // A stranger's bytes are read behind the same wall as a stranger's code is run.
+            self.seal(Seal::Compiler);
+            out.put(&[&if source.is_empty() { compiler.fingerprint() } else { compiler.compile(source)? }])
+        });
+        self.say(result, &out);
+    }
+
+    fn answer(&mut self, request: &Request) {
         let length = usize::try_from(request.input_len).unwrap_or(usize::MAX);
-        let cap = request.budget.output;
-        let mut out = Out { channel: self.channel, waiting: Vec::new(), left: cap, cap };
+        let mut out = Out::new(self.channel, request.budget.output);
         let result = match self.channel.bytes(length) {
-            Some(input) => self.run(request, input, &mut out, probe),
+            Some(input) if self.wasm.is_some() => self.run_wasm(request, input, &mut out),
+            Some(input) => self.run(request, input, &mut out),
             None => {
                 self.channel.skip(request.input_len);
                 Err(Failure::memory(request.budget.memory))
             }
         };
+        self.say(result, &out);
+    }
+
+    fn say(&mut self, result: Result<(), Failure>, out: &Out) {
         // One write for all that is left to say: a small answer wakes the parent once.
         let mut last = Vec::new();
-        let log = self.host.take_log();
+        let log = self.host.take_log() + &std::mem::take(&mut self.wasm_log);
         if !log.is_empty() {
             wire::put(&mut last, kind::LOG, &[log.as_bytes()]);
         }
         match result {
             Ok(()) => {
-                wire::put(&mut last, kind::OUTPUT, &[&out.waiting]);
+                wire::put(&mut last, kind::OUTPUT, &[out.waiting()]);
                 let load = u64::try_from(self.load.as_micros()).unwrap_or(u64::MAX);
                 wire::put(&mut last, kind::DONE, &[&load.to_le_bytes()]);
             }
@@ -96,13 +156,21 @@ impl Child {
         self.channel.write(&mut [std::io::IoSlice::new(&last)]);
     }
 
-    fn run(&mut self, request: &Request, input: Vec<u8>, out: &mut Out, probe: Option<Probe>) -> Result<(), Failure> {
+    fn run_wasm(&mut self, request: &Request, input: Vec<u8>, out: &mut Out) -> Result<(), Failure> {
+        let (Some(wasm), Some(package)) = (&self.wasm, &self.package) else {
+            return Err(Failure::new(Fault::BadPackage, "no package is loaded"));
+        };
+        let wasm = wasm.as_ref().map_err(Clone::clone)?;
+        wasm_task::run(wasm, package, request, input, out, &mut self.wasm_log, self.probe)
+    }
+
+    fn run(&mut self, request: &Request, input: Vec<u8>, out: &mut Out) -> Result<(), Failure> {
         let budget = request.budget;
         let Some(package) = &self.package else { return Err(Failure::new(Fault::BadPackage, "no package is loaded")) };
         if !self.is_text {
             return Err(Failure::new(Fault::BadPackage, "the package's source is not JavaScript text"));
         }
-        if let Some(probe) = probe
+        if let Some(probe) = self.probe
             && let Some(source) = std::str::from_utf8(&package.source).ok().filter(|text| text.starts_with("//probe"))
         {
             return out.put(&[probe(source).as_bytes()]);
@@ -123,21 +191,6 @@ impl Child {
         let params = &*request.params;
 
         match (request.op, package.work) {
-            (Op::Split { .. }, Work::Whole) => {
-                let input = input();
-                out.put(&[&frames::prefix(input.len())?, &input])
-            }
-            (Op::Split { want, target_bytes }, Work::Bytes { size }) => {
-                runs::split_bytes(&input(), size, want, target_bytes, out)
-            }
-            (Op::Split { want, target_bytes }, Work::Lines { n }) => {
-                runs::split_lines(&input(), n, want, target_bytes, out)
-            }
-            (Op::Split { want, target_bytes }, Work::JsonArray) => json_array::split(&input(), want, target_bytes, out),
-            (Op::Split { want, target_bytes }, Work::ImageRows { halo }) => {
-                let picture = codec::decode(&input(), budget.memory)?;
-                image_rows::split(&picture, halo, want, target_bytes, out)
-            }
             (Op::Split { want, .. }, Work::Service) => with_guest(out, &mut |guest, out| {
                 let shape = Shape { want: Some(want), ..Shape::default() };
                 let parts = guest.call("split", guest.input(input())?, params, &shape)?;
@@ -153,17 +206,6 @@ impl Child {
                 if count == 0 { Err(Failure::service("split() gave no parts")) } else { Ok(()) }
             }),
 
-            (Op::Merge, Work::Whole) => {
-                let input = input();
-                let mut parts = frames::read(&input);
-                match (parts.next().transpose()?, parts.next()) {
-                    (Some(part), None) => out.put(&[part]),
-                    _ => Err(WorkError::bad("a service that is not split has one part").into()),
-                }
-            }
-            (Op::Merge, Work::Bytes { .. } | Work::Lines { .. }) => runs::merge(&input(), out),
-            (Op::Merge, Work::JsonArray) => json_array::merge(&input(), out),
-            (Op::Merge, Work::ImageRows { .. }) => out.put(&[&image_rows::merge(&mut input())?]),
             (Op::Merge, Work::Service) => with_guest(out, &mut |guest, out| {
                 let input = input();
                 let mut ranges = Vec::new();
@@ -222,6 +264,7 @@ impl Child {
                     _ => out.put(&[bytes]),
                 })
             }),
+            (op, work) => built_in::run(op, work, input(), &budget, out),
         }
     }
 }
@@ -237,37 +280,4 @@ const fn chunk_of(op: Op) -> [u32; 2] {
 fn is_text(source: &[u8]) -> bool {
     let text = std::str::from_utf8(source).ok().filter(|text| !text.contains('\0'));
     text.and_then(|text| text.chars().next()).is_some_and(|first| !first.is_control() || first.is_whitespace())
-}
-
-/// The call's output on its way to the parent, held to its cap.
-struct Out {
-    channel: Channel,
-    /// The first bytes, while they are few: they go with the end of the answer.
-    waiting: Vec<u8>,
-    left: u64,
-    cap: u64,
-}
-
-impl Sink for Out {
-    type Error = Failure;
-
-    fn put(&mut self, parts: &[&[u8]]) -> Result<(), Failure> {
-        /// An output up to this size is copied once, to save a write and the parent a turn.
-        const WAITING_BYTES: u64 = 16 * 1024;
-        let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        self.left = self.left.checked_sub(length).ok_or_else(|| {
-            Failure::new(Fault::OutputTooLarge, format!("the output is larger than its limit of {} bytes", self.cap))
-        })?;
-        if self.waiting.len() as u64 + length <= WAITING_BYTES {
-            parts.iter().for_each(|part| self.waiting.extend_from_slice(part));
-            return Ok(());
-        }
-        for part in [self.waiting.as_slice()].iter().chain(parts) {
-            for chunk in part.chunks(wire::OUTPUT_CHUNK) {
-                self.channel.send(kind::OUTPUT, &[chunk]);
-            }
-        }
-        self.waiting.clear();
-        Ok(())
-    }
 }

@@ -1,4 +1,7 @@
-//! The list of system calls that the engine needs; any other one kills the child, and names itself first.
+//! The list of system calls that the engines need; any other one kills the child, and names itself first.
+//!
+//! There are two filters, and the kernel obeys both. The first stands from birth: it allows what running needs and what
+//! an engine needs to get ready. The second, the seal, takes the latter away again, before any guest code runs.
 
 use std::{collections::BTreeMap, process};
 
@@ -7,7 +10,7 @@ use seccompiler::{
     TargetArch,
 };
 
-use super::channel;
+use super::{channel, seal::Seal};
 use crate::wire::{self, kind};
 
 /// Installs the handler and the filter.
@@ -19,8 +22,50 @@ pub fn put_up() -> Result<String, String> {
     let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| error.to_string())?;
     catch_traps()?;
     seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
-    Ok(format!("{allowed} system calls allowed"))
+    Ok(format!("{allowed} system calls allowed, fewer once a package is there"))
 }
+
+/// Takes away what getting ready needed.
+pub fn seal(seal: Seal) -> Result<(), String> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
+    let rules = sealed(seal).map_err(|error| error.to_string())?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trap, arch);
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| error.to_string())?;
+    let length = u16::try_from(program.len()).map_err(|error| error.to_string())?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // Not by the library: it would ask for no_new_privs again, a call that is not allowed any more.
+    // SAFETY: the kernel reads the program, which lives until the call is over.
+    let returned = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if returned == 0 { Ok(()) } else { Err(super::walls::last_error("seccomp")) }
+}
+
+/// What the seal forbids of that which the first filter allows.
+fn sealed(seal: Seal) -> Result<Rules, seccompiler::BackendError> {
+    let mut rules = Rules::new();
+    let exec = SeccompCondition::new(
+        2,
+        SeccompCmpArgLen::Qword,
+        Cmp::MaskedEq(libc::PROT_EXEC as u64),
+        libc::PROT_EXEC as u64,
+    )?;
+    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(vec![exec])?]);
+    rules.insert(libc::SYS_seccomp, vec![]);
+    rules.insert(libc::SYS_sigaltstack, vec![]);
+    if seal == Seal::Wasm {
+        // A crash that is none of the guest's own traps: the engine gives the signal its usual meaning back and lets
+        // it happen again, so that the parent learns which one it was.
+        let other = |signal| SeccompCondition::new(0, SeccompCmpArgLen::Dword, Cmp::Ne, signal as u64);
+        let none_of_them = FAULTS.into_iter().map(other).collect::<Result<_, _>>()?;
+        rules.insert(libc::SYS_rt_sigaction, vec![SeccompRule::new(none_of_them)?]);
+    } else {
+        rules.insert(libc::SYS_rt_sigaction, vec![]);
+        rules.insert(libc::SYS_setitimer, vec![]);
+    }
+    Ok(rules)
+}
+
+/// The signals of a fault in compiled code, which the wasm engine handles.
+const FAULTS: [libc::c_int; 3] = [libc::SIGSEGV, libc::SIGILL, libc::SIGFPE];
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -35,10 +80,10 @@ fn rules() -> Result<Rules, seccompiler::BackendError> {
     for call in [libc::SYS_read, libc::SYS_write, libc::SYS_writev] {
         rules.insert(call, channel()?);
     }
-    // Memory: never executable, never a file's.
+    // Memory: never a file's, and executable only by a later word on it, which the seal forbids.
     let anonymous = is(3, Cmp::MaskedEq(libc::MAP_ANONYMOUS as u64), libc::MAP_ANONYMOUS as u64)?;
     rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![no_exec(2)?, anonymous])?]);
-    rules.insert(libc::SYS_mprotect, vec![only(no_exec(2)?)?]);
+    rules.insert(libc::SYS_mprotect, vec![]);
     for call in [libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise] {
         rules.insert(call, vec![]);
     }
@@ -48,6 +93,19 @@ fn rules() -> Result<Rules, seccompiler::BackendError> {
     }
     // Waiting for an answer or a timer; there is nothing but the channel to wait for.
     rules.insert(libc::SYS_ppoll, vec![]);
+    // Getting ready: the engine's signals, its stack for them, the alarm of the deadline, and the seal itself.
+    let signal = |signal| only(SeccompCondition::new(0, SeccompCmpArgLen::Dword, Cmp::Eq, signal as u64)?);
+    let signals = FAULTS.into_iter().chain([libc::SIGALRM]).map(signal).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_rt_sigaction, signals);
+    let filter = u64::from(libc::SECCOMP_SET_MODE_FILTER);
+    let filter = SeccompCondition::new(0, SeccompCmpArgLen::Dword, Cmp::Eq, filter)?;
+    rules.insert(libc::SYS_seccomp, vec![only(filter)?]);
+    for call in [libc::SYS_sigaltstack, libc::SYS_setitimer] {
+        rules.insert(call, vec![]);
+    }
+    // Code for another processor than the one that wrote it must be seen by all of them.
+    #[cfg(target_arch = "aarch64")]
+    rules.insert(libc::SYS_membarrier, vec![]);
     // Leaving: by itself, or by abort(), which signals its own process and no other.
     let own = u64::from(process::id());
     let aborts = vec![is(0, Cmp::Eq, own)?, is(2, Cmp::Eq, libc::SIGABRT as u64)?];
@@ -126,6 +184,9 @@ pub fn name_of(number: i64) -> Option<&'static str> {
         (libc::SYS_getrandom, "getrandom"),
         (libc::SYS_ioctl, "ioctl"),
         (libc::SYS_rt_sigaction, "rt_sigaction"),
+        (libc::SYS_sigaltstack, "sigaltstack"),
+        (libc::SYS_setitimer, "setitimer"),
+        (libc::SYS_seccomp, "seccomp"),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_open, "open"),
         #[cfg(target_arch = "x86_64")]

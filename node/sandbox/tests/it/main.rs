@@ -11,4 +11,5 @@ mod splits;
 mod types;
 #[cfg(target_os = "linux")]
 mod walls;
+mod wasm;
 mod web;

@@ -43,16 +43,8 @@ pub struct Compiled {
 pub type Slot = Arc<OnceCell<Result<Bytes, Refusal>>>;
 
 impl Compiled {
-    /// Nothing in memory yet. A folder that cannot be used is done without.
-    pub fn new(folder: Option<&Path>) -> Self {
-        let usable = |folder: &&Path| match prepare(folder) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(folder = %folder.display(), %error, "compiled modules are not kept on disk");
-                false
-            }
-        };
-        let folder = folder.filter(usable).map(Path::to_path_buf);
+    /// Nothing in memory yet.
+    pub fn new(folder: Option<PathBuf>) -> Self {
         Self { folder, kept: Mutex::default(), fingerprint: OnceCell::new() }
     }
 
@@ -95,7 +87,7 @@ impl Compiled {
     /// A module's code from the folder.
     pub async fn read(&self, module: ContentHash, fingerprint: ContentHash) -> Option<Bytes> {
         let folder = self.folder.clone()?;
-        let read = move || read(&folder, &name(module, fingerprint));
+        let read = move || prepare(&folder).ok().and_then(|()| read(&folder, &name(module, fingerprint)));
         tokio::task::spawn_blocking(read).await.ok().flatten().map(Bytes::from)
     }
 
@@ -104,7 +96,8 @@ impl Compiled {
         let Some(folder) = self.folder.clone() else { return };
         let write = move || {
             let name = name(module, fingerprint);
-            if let Err(error) = write(&folder, &name, &code).and_then(|()| tidy(&folder, FOLDER_BYTES)) {
+            let written = prepare(&folder).and_then(|()| write(&folder, &name, &code));
+            if let Err(error) = written.and_then(|()| tidy(&folder, FOLDER_BYTES)) {
                 tracing::warn!(%error, folder = %folder.display(), "a compiled module is not kept on disk");
             }
         };

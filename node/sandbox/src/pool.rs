@@ -106,7 +106,7 @@ impl Sandbox {
         let spare = if config.warm > 0 { vec![first] } else { vec![] };
         let running = Arc::new(Semaphore::new(config.max_children));
         let idle = Mutex::new(Idle { spare, ..Idle::default() });
-        let compiled = Compiled::new(config.cache.as_deref());
+        let compiled = Compiled::new(config.cache.clone());
         let shared = Shared { config, keeper, running, waiting: AtomicUsize::new(0), idle, walls, compiled };
         let sandbox = Self { shared: Arc::new(shared) };
         sandbox.shared.refill();

@@ -127,6 +127,7 @@ impl From<HomeError> for CommandError {
 pub struct Home {
     data: PathBuf,
     state: PathBuf,
+    cache: PathBuf,
     config_file: PathBuf,
     /// `MSM_CONFIG` named the file: then it must exist.
     config_is_named: bool,
@@ -158,7 +159,8 @@ impl Home {
                 let folder = canonical(&folder)?;
                 let control_socket = socket::place(&folder, Some(&folder), runtime.as_deref());
                 let config_file = config.unwrap_or_else(|| folder.join("config.toml"));
-                Self { state: folder.clone(), data: folder, config_file, config_is_named, control_socket }
+                let (state, cache) = (folder.clone(), folder.join("cache"));
+                Self { state, cache, data: folder, config_file, config_is_named, control_socket }
             }
             None => {
                 let xdg = etcetera::base_strategy::Xdg::new().map_err(|_| HomeError::Unknown)?;
@@ -170,7 +172,8 @@ impl Home {
                 let own = runtime.is_none().then_some(data.as_path());
                 let control_socket = socket::place(&data, own, runtime.as_deref());
                 let config_file = config.unwrap_or_else(|| xdg.config_dir().join("msm/config.toml"));
-                Self { data, state, config_file, config_is_named, control_socket }
+                let cache = xdg.cache_dir().join("msm");
+                Self { data, state, cache, config_file, config_is_named, control_socket }
             }
         };
         for folder in [home.keys_dir(), home.floors_dir(), home.store_dir(), home.journal_dir()] {
@@ -203,6 +206,11 @@ impl Home {
     /// The content store: a cache that may be deleted while no node runs.
     pub fn store_dir(&self) -> PathBuf {
         self.data.join("store")
+    }
+
+    /// Compiled WebAssembly: a cache that may be deleted at any time. The sandbox makes it when it first needs it.
+    pub fn compiled_dir(&self) -> PathBuf {
+        self.cache.join("wasm")
     }
 
     /// Journals of jobs.

@@ -179,7 +179,7 @@ impl Context {
                 slots: self.slots.available_permits() as u16,
                 speed: self.speed,
                 battery,
-                engines: vec![msm_protocol::manifest::Engine::Js.as_str().to_owned()],
+                engines: super::packages::engines(),
                 markets: self.markets.view().iter().map(|market| market.id).take(DEVICE_LIST).collect(),
             },
             gps: sample.gps,

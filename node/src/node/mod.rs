@@ -128,7 +128,8 @@ impl Node {
             name: config.name.clone(),
         };
         let steward = Arc::new(Steward::start(home.clone(), household, config.resources.clone(), monitor.clone())?);
-        let sandbox = Sandbox::new(SandboxConfig::default()).map_err(failed)?;
+        let cache = Some(home.compiled_dir());
+        let sandbox = Sandbox::new(SandboxConfig { cache, ..SandboxConfig::default() }).map_err(failed)?;
         let listen = config.node.listen.clone();
         let mdns = config.node.mdns;
         let (net, net_events) = net::start(NetConfig { key: home.identity()?, listen, mdns }).await.map_err(failed)?;

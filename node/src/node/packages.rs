@@ -25,6 +25,11 @@ use crate::resources::gate::Service;
 
 /// The contracts between this node and its guests.
 const ABIS: [(Engine, &str); 2] = [(Engine::Js, "msm-js-1"), (Engine::Wasm, "wasi-p1")];
+/// The engines of this node by name, as it tells its neighbours.
+pub fn engines() -> Vec<String> {
+    ABIS.iter().map(|(engine, _)| engine.as_str().to_owned()).collect()
+}
+
 /// Packages kept decoded. *Judgement.*
 const KEPT: usize = 32;
 

@@ -128,6 +128,8 @@ pub struct Selection {
     pub count: u32,
     /// How many would have fitted.
     pub fit: u32,
+    /// Other devices that fit and do not take part, the better first: for the place of one that refuses.
+    pub spare: Vec<PeerId>,
     /// Predicted time with 1, 2, … of the fitting devices in the order of the rows. A guess unless rates are known.
     pub predicted: Vec<Duration>,
 }
@@ -155,7 +157,9 @@ pub fn select(
         None => fits.push(Fit {
             peer: None,
             eqs: own_eqs,
-            why: "this device".into(),
+            // The paper's Fig. 5: asking a neighbour costs the way to him, and his receiver sees the same sky.
+            why: if need.gps { "this device's own receiver: faster than any neighbour's" } else { "this device" }
+                .into(),
             server: Server { power: own_power, startup: 0.0, remote: false },
         }),
         Some(why) => rows.push(Row { peer: None, eqs: own_eqs, used: false, why }),
@@ -193,9 +197,10 @@ pub fn select(
         false => most,
     };
     let fit = fits.len() as u32;
+    let spare = fits.iter().skip(count).filter_map(|fit| fit.peer).collect();
     rows.extend(into_rows(fits, count, wish, &predicted));
     rows.sort_by(|a, b| b.used.cmp(&a.used).then(b.eqs.total_cmp(&a.eqs)).then(a.peer.cmp(&b.peer)));
-    Selection { rows, count: count as u32, fit, predicted }
+    Selection { rows, count: count as u32, fit, spare, predicted }
 }
 
 /// Why a candidate fits, or why not.
@@ -210,14 +215,15 @@ fn judge(
     if candidate.struck {
         return Err("struck out: it gave wrong results".into());
     }
+    // A device that falls short says that it does not lend; why, it says too.
+    if let Some(unmet) = need.unmet_by(info, eqs) {
+        return Err(unmet);
+    }
     if !info.availability {
         return Err("does not lend now".into());
     }
     if info.ext.slots == 0 {
         return Err(format!("0 of {} slots are free", info.ext.cores));
-    }
-    if let Some(unmet) = need.unmet_by(info, eqs) {
-        return Err(unmet);
     }
     let (score, floor) = (eqs::with_net(info.eqs, Duration::ZERO), OWN_SHARE * own_eqs);
     let rule = |sign| {

@@ -1,8 +1,10 @@
 //! Whole nodes from outside: real processes, sockets, files, and peers that do not play by the rules.
 //!
-//! Read [`rig`] first (homes, processes, calls), then [`evil`] (a hostile peer with knobs). The rest are stories.
+//! Read [`rig`] first (homes, processes, calls), then [`evil`] (a hostile peer with knobs) and [`gpsd`] (receivers). The
+//! rest are stories.
 
 mod evil;
+mod gpsd;
 mod rig;
 mod wire;
 
@@ -18,5 +20,6 @@ mod guests;
 mod jobs;
 mod kills;
 mod market;
+mod positions;
 mod remote_split;
 mod repl;

@@ -93,6 +93,31 @@ fn b17_a_thousand_odd_devices_are_sorted_without_panic() {
     }
 }
 
+/// The paper's Fig. 5: who has a receiver asks nobody; who has none gets the best neighbour's, and then the next one's.
+#[test]
+fn a_position_comes_from_ones_own_receiver_first() {
+    let seeing = |n, eqs| {
+        let mut candidate = candidate(n, eqs, MS);
+        candidate.info.gps = true;
+        candidate
+    };
+    let candidates = [seeing(1, 60.0), candidate(2, 200.0, MS), seeing(3, 300.0), seeing(4, 90.0)];
+    let need = Requirements { gps: true, ..anything() };
+    let of = |own: &DeviceInfo| {
+        let selection = select(own, &candidates, &need, DeviceWish::exactly(1), JobShape::default());
+        let used: Vec<_> =
+            selection.rows.iter().filter(|row| row.used).map(|row| (row.peer, row.why.clone())).collect();
+        (used, selection.spare)
+    };
+    // However slow it is.
+    let mut own = device(5.0);
+    own.gps = true;
+    let expected = (None, "this device's own receiver: faster than any neighbour's".to_owned());
+    assert_eq!(of(&own), (vec![expected], vec![peer(3), peer(4), peer(1)]));
+    own.gps = false;
+    assert_eq!(of(&own), (vec![(Some(peer(3)), "highest EQS".into())], vec![peer(4), peer(1)]));
+}
+
 #[test]
 fn the_plan_says_why_with_the_number() {
     let mut phone = candidate(3, 90.0, 9 * MS);

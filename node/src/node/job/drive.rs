@@ -1,7 +1,7 @@
 //! The driver of one running job: feeds the scheduler with what happens and carries out what it decides.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,6 +35,8 @@ const COMMANDS: usize = 4 * CREDIT as usize;
 const NOTES: usize = 64;
 /// Reports of all streams that may wait for the driver.
 const REPORTS: usize = 64;
+/// Devices that are asked, one after the other, in place of those that refuse. *Judgement.*
+const SPARES: usize = 16;
 
 impl Invocation {
     /// Runs all tasks of a round; returns their outputs in order.
@@ -93,14 +95,16 @@ impl Invocation {
             arrived: None,
             refusals: Vec::new(),
             failed_on: HashMap::new(),
+            spare: selection.spare.iter().copied().take(SPARES).collect(),
+            terms,
+            reports,
         };
         for row in selection.rows.iter().filter(|row| row.used) {
             match row.peer {
-                Some(peer) => driver.hire(peer, terms.clone(), reports.clone()),
+                Some(peer) => driver.hire(peer),
                 None => driver.work_here(),
             }
         }
-        drop(reports);
         driver.run(receiver).await
     }
 }
@@ -148,13 +152,25 @@ struct Driver<'a> {
     refusals: Vec<(PeerId, Refusal)>,
     /// Who was the first to fail a task.
     failed_on: HashMap<u32, PeerId>,
+    /// Who is asked next when one of the chosen does not take the job.
+    spare: VecDeque<PeerId>,
+    /// What every worker is offered.
+    terms: Arc<Terms>,
+    /// For the streams of those that are hired later.
+    reports: mpsc::Sender<FromRemote>,
 }
 
 impl Driver<'_> {
-    fn hire(&mut self, peer: PeerId, terms: Arc<Terms>, reports: mpsc::Sender<FromRemote>) {
+    fn hire(&mut self, peer: PeerId) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         self.remotes.insert(peer, commands);
-        self.streams.spawn(remote::run(self.ctx.clone(), peer, terms, receiver, reports));
+        self.streams.spawn(remote::run(self.ctx.clone(), peer, self.terms.clone(), receiver, self.reports.clone()));
+    }
+
+    /// Asks the next best device that fits; false when there is none.
+    fn hire_spare(&mut self) -> bool {
+        let next = self.spare.pop_front();
+        next.map(|peer| self.hire(peer)).is_some()
     }
 
     fn work_here(&mut self) {
@@ -168,7 +184,7 @@ impl Driver<'_> {
             if let Some(end) = self.carry_out() {
                 break end;
             }
-            if self.remotes.is_empty() && self.no_local() {
+            if self.remotes.is_empty() && self.no_local() && !self.hire_spare() {
                 break End::Failed(self.nobody());
             }
             let timeout = self.state.next_timeout();
@@ -245,7 +261,11 @@ impl Driver<'_> {
                     Input::WorkerReady { worker, .. } => self.joined(*worker),
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
                     Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
-                        self.failed(*peer, *attempt, refusal)
+                        self.failed(*peer, *attempt, refusal);
+                        // Another one has to say so too, or to do better.
+                        if self.remotes.len() == 1 && self.no_local() {
+                            self.hire_spare();
+                        }
                     }
                     _ => {}
                 }
@@ -260,6 +280,7 @@ impl Driver<'_> {
                 let reason = refusal.reason.clone();
                 self.ctx.emit(Event::DeviceRefused { job_id, peer_id: peer, name, code, reason });
                 self.refusals.push((peer, refusal));
+                self.hire_spare();
             }
             FromRemote::Lied(peer, what) => {
                 self.ctx.ban(peer, BAN, &what).await;

@@ -197,6 +197,7 @@ impl Invocation {
             return Ok(Steps::Planned(self.plan(&selection, &found, inputs.len() as u32)));
         }
         self.enough_devices(&resolved, &selection)?;
+        self.own_receiver(&resolved, &selection);
         if selection.count < resolved.wish.min {
             let note = format!(
                 "{} devices asked for, {} used: msm invoke … --plan says why",
@@ -368,6 +369,13 @@ impl Invocation {
         let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
         let mut selection = msm_scheduler::select(own, &candidates, &resolved.need, wish, shape);
+        if resolved.need.gps && !own.gps {
+            // What keeps his own receiver from it is the owner's to know.
+            let signal = self.ctx.monitor.position().signal;
+            let unmet = resolved.need.unmet_by(own, own.eqs);
+            let here = |row: &&mut Row| row.peer.is_none() && Some(&row.why) == unmet.as_ref();
+            selection.rows.iter_mut().filter(here).for_each(|row| row.why = format!("{}: {signal}", row.why));
+        }
         selection.rows.extend(others.iter().map(|found| Row {
             peer: Some(found.candidate.peer),
             eqs: found.candidate.info.eqs,
@@ -398,6 +406,19 @@ impl Invocation {
             return Err(CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers"));
         }
         Ok(())
+    }
+
+    /// Tells who asks for a position and has a receiver himself that neighbours were not needed.
+    fn own_receiver(&mut self, resolved: &Resolved, selection: &Selection) {
+        let here = selection.rows.iter().find(|row| row.used && row.peer.is_none());
+        if let Some(row) = here.filter(|_| resolved.need.gps && !self.invoke.local) {
+            let others = match selection.spare.len() {
+                0 => "no neighbour has one".to_owned(),
+                1 => "1 neighbour that has one was not asked".to_owned(),
+                count => format!("{count} neighbours that have one were not asked"),
+            };
+            self.record.report.notes.push(format!("{}; {others}", row.why));
+        }
     }
 
     fn plan(&self, selection: &Selection, found: &[discover::Found], tasks: u32) -> Plan {

@@ -91,7 +91,12 @@ pub(super) struct Position {
     pub(super) time: u64,
     /// How many seconds ago that was.
     pub(super) age: u64,
+    /// Who knew it.
+    pub(super) source: &'static str,
 }
+
+/// The only source so far.
+const SOURCE: &str = "gpsd";
 
 /// Why a guest does not get to know the position.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -236,7 +241,7 @@ impl Policy {
         let seen = now.unix.saturating_sub(fix.age(now.at).as_secs());
         let time = seen - seen % TIME_STEP;
         let accuracy = ((cell.radius() + fix.accuracy) / ERROR_STEP).ceil() * ERROR_STEP;
-        let position = Position { lat, lon, alt: None, accuracy, time, age: now.unix - time };
+        let position = Position { lat, lon, alt: None, accuracy, time, age: now.unix - time, source: SOURCE };
         check_accuracy(query, &position)?;
         check_age(query, position.age, receiver)?;
         self.cell = Some(cell);
@@ -260,7 +265,7 @@ impl Policy {
 fn precise(query: &Query, receiver: &Receiver, now: Moment) -> Result<Position, LocationError> {
     let fix @ Fix { lat, lon, alt, accuracy, .. } = receiver.fix.ok_or(LocationError::Unknown(receiver.signal))?;
     let age = fix.age(now.at).as_secs();
-    let position = Position { lat, lon, alt, accuracy, time: now.unix.saturating_sub(age), age };
+    let position = Position { lat, lon, alt, accuracy, time: now.unix.saturating_sub(age), age, source: SOURCE };
     check_age(query, age, receiver)?;
     match query.accuracy {
         Some(wanted) if accuracy > wanted => Err(LocationError::Vague { accuracy, wanted }),

@@ -171,7 +171,8 @@ fn what_is_asked_for_is_kept_or_refused_with_the_number() {
     stage.now = 280;
     stage.receiver.signal = Signal::NoFix;
     let mut precise = |query: &str| stage.ask(stranger(1), Precision::Precise, query);
-    let expected = Position { lat: 46.51, lon: 7.51, alt: Some(592.3), accuracy: 4.2, time: UNIX + 250, age: 30 };
+    let expected =
+        Position { lat: 46.51, lon: 7.51, alt: Some(592.3), accuracy: 4.2, time: UNIX + 250, age: 30, source: SOURCE };
     assert_eq!(precise("{\"maxAge\":30,\"accuracy\":4.2}"), Ok(expected));
     assert_eq!(
         says(precise("{\"maxAge\":29.9}")),

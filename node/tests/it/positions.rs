@@ -1,0 +1,141 @@
+//! Positions: whose receiver is used, and what becomes of receivers that are none.
+
+use std::{fs, path::PathBuf};
+
+use msm_node::home::Home;
+
+use crate::{
+    gpsd::{Gpsd, impostor},
+    rig::*,
+};
+
+/// Where the walks begin: in the middle of a cell.
+const HOME: (f64, f64) = (46.51, 7.51);
+
+/// A service that only runs where there is a fix, and asks for nothing: no grant is needed to run it.
+fn seer(lab: &Lab) -> PathBuf {
+    lab.service(
+        "seer",
+        "1.0.0",
+        "[constraints]\ngps = \"REQ\"\ndevices = 1",
+        "export const run = input => 'seen ' + new TextDecoder().decode(input);",
+    )
+}
+
+fn listening(name: &str, lab: &Lab, offer: &str) -> Home {
+    lab.home_with(name, &format!("listen = [{TCP:?}]"), offer)
+}
+
+/// Has this home's device score a tenth of what it would, or less.
+fn slow_down(home: &Home) {
+    let text = fs::read_to_string(home.speed_file()).unwrap();
+    let slow = |line: &str| if line.starts_with("speed = ") { "speed = 0.1\n".into() } else { format!("{line}\n") };
+    fs::write(home.speed_file(), text.lines().map(slow).collect::<String>()).unwrap();
+}
+
+async fn has_fix(node: &Node) {
+    until(&format!("{} has a fix", node.name), SOON, async || node.status().await.gps.then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_position_comes_from_the_own_receiver_or_from_a_neighbour_who_takes_the_job() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[seer(&lab)]);
+    let gpsd = Gpsd::walking_from(&lab.path("shop"), HOME);
+
+    let home = lab.requester("phone");
+    market.served_by(&home);
+    let phone = Node::start(&home, &[]).await;
+    fs::write(home.folder().join("in.txt"), "here").unwrap();
+    let seen = async |more: &[&str]| msm(&home, &[&["invoke", "seer", "in.txt"], more].concat()).await;
+
+    // Nobody has one, and each says why.
+    let blind = listening("blind", &lab, "slots = 1");
+    market.trusted_by(&blind);
+    let blind = Node::start_near(&blind, &phone).await;
+    blind.has_index(&market, 2).await;
+    let refused = seen(&["--json"]).await;
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (5, Some("no-device")), "{message}");
+    assert!(
+        message.contains("this device: no position source (gps is required): no receiver is configured"),
+        "{message}"
+    );
+    assert!(message.contains(&format!("{}: no position source", blind.peer.short())), "{message}");
+
+    // The better neighbour has one and is lent to his friends only; the next one takes the job.
+    let shy = listening("shy", &lab, &format!("who = \"known\"\n{}", gpsd.config()));
+    let kind = listening("kind", &lab, &gpsd.config());
+    slow_down(&kind);
+    market.trusted_by(&shy);
+    market.trusted_by(&kind);
+    // Whom he dials himself is a friend.
+    let shy = Node::start(&shy, &[]).await;
+    assert_eq!(msm(&home, &["peers", "add", &shy.address]).await.code, 0);
+    let kind = Node::start_near(&kind, &phone).await;
+    for node in [&shy, &kind] {
+        has_fix(node).await;
+        node.has_index(&market, 2).await;
+    }
+    let report = seen(&["--json", "-o", "out.txt"]).await.json();
+    assert_eq!(fs::read_to_string(home.folder().join("out.txt")).unwrap(), "seen here");
+    let devices = report["devices"].as_array().unwrap();
+    assert_eq!((devices.len(), &devices[0]["peer_id"]), (1, &kind.peer.to_string().into()), "{report}");
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("shy did not take the job: refused: denied"), "{report}");
+    drop(kind);
+    // Nobody is left who would: the last word of the one that has a fix is told.
+    let refused = until("the kind one is gone", SOON, async || {
+        let refused = seen(&["--json"]).await;
+        (refused.code != 0).then_some(refused)
+    })
+    .await;
+    assert_eq!(refused.error()["code"], "not-allowed", "{}", refused.err);
+    assert!(refused.err.contains("shy: refused: denied"), "{}", refused.err);
+
+    // A node with a receiver of its own asks nobody.
+    let seeing = listening("seeing", &lab, &gpsd.config());
+    market.trusted_by(&seeing);
+    let seeing = Node::start_near(&seeing, &phone).await;
+    seeing.has_index(&market, 2).await;
+    has_fix(&seeing).await;
+    fs::write(seeing.home.folder().join("in.txt"), "there").unwrap();
+    let report = msm(&seeing.home, &["invoke", "seer", "in.txt", "--json", "-o", "out.txt"]).await.json();
+    let devices = report["devices"].as_array().unwrap();
+    assert_eq!((devices.len(), &devices[0]["local"]), (1, &true.into()), "{report}");
+    assert!(
+        report["notes"].to_string().contains("this device's own receiver: faster than any neighbour's"),
+        "{report}"
+    );
+}
+
+/// A gpsd that hangs, and some that are none: the reason is told, and the node is as well as ever.
+#[tokio::test]
+async fn a_gpsd_that_hangs_or_babbles_is_refused_with_the_reason() {
+    const VERSION: &[u8] = b"{\"class\":\"VERSION\",\"release\":\"3.22\",\"proto_major\":3}\r\n";
+    let lab = Lab::new();
+    let market = lab.market("shop", &[seer(&lab)]);
+    let liar: &'static [u8] =
+        Box::leak([VERSION, b"{\"class\":\"TPV\",\"mode\":3,\"lat\":400,\"lon\":7.5}\r\n"].concat().into_boxed_slice());
+    let endless: &'static [u8] = Box::leak([VERSION, &[b'x'; 64 << 20]].concat().into_boxed_slice());
+    for (name, speech, reason) in [
+        ("hangs", &b""[..], "gpsd does not answer"),
+        ("babbles", b"HTTP/1.1 400 Bad Request\r\n", "what answers in place of gpsd is none"),
+        ("endless", endless, "what answers in place of gpsd is none"),
+        ("lies", liar, "the receiver has no fix"),
+    ] {
+        let home = listening(name, &lab, &impostor(speech));
+        market.served_by(&home);
+        let node = Node::start(&home, &[]).await;
+        fs::write(home.folder().join("in.txt"), "here").unwrap();
+        let says = format!("no position source (gps is required): {reason}");
+        until(&says, SOON, async || {
+            let refused = msm(&home, &["invoke", "seer", "in.txt", "--json"]).await;
+            assert_eq!((refused.code, refused.error()["code"].as_str()), (5, Some("no-device")), "{}", refused.err);
+            refused.err.contains(&says).then_some(())
+        })
+        .await;
+        assert!(!node.status().await.gps);
+        assert!(node.figure("VmRSS") < 200 * 1024, "{name}: {} KiB", node.figure("VmRSS"));
+    }
+}

@@ -1,0 +1,2 @@
+// expect: deadline out-of-memory
+export function run() { const c = new AbortController(); for (;;) c.signal.addEventListener("abort", () => {}); }

@@ -1,0 +1,2 @@
+// expect: deadline out-of-memory service-failed
+export function run() { const a = []; a.length = 2 ** 32 - 1; return a.toSpliced(0, 1).length; }

@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { return Array.prototype.unshift.call({ length: 2 ** 50 }, 1); }

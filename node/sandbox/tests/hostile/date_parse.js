@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { const s = "1".repeat(2e7); for (;;) Date.parse(s); }

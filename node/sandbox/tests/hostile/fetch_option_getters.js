@@ -1,0 +1,3 @@
+// expect: soft-deadline
+// asks: net
+export async function run() { return fetch("http://e.org/x", { get signal() { for (;;) {} } }); }

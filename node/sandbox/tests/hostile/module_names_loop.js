@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export async function run() { return import({ toString() { for (;;) {} } }); }

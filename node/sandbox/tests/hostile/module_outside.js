@@ -1,0 +1,2 @@
+// expect: service-failed
+export { run } from "../../../../etc/passwd";

@@ -1,0 +1,2 @@
+// expect: output
+export function run() { const more = () => { Promise.resolve().then(more); }; more(); return "left"; }

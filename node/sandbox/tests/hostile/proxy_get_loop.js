@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export function run() { return new Proxy({}, { get() { for (;;) {} } }); }

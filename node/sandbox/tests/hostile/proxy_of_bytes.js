@@ -1,0 +1,2 @@
+// expect: service-failed output
+export function run(input) { return new Proxy(input, {}); }

@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); return proxy; }

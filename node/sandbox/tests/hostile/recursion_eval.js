@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { const f = () => eval("f()"); return f(); }

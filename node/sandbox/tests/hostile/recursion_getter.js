@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { return { get a() { return this.a; } }.a; }

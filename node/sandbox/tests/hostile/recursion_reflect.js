@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { const f = () => Reflect.apply(f, null, []); return f(); }

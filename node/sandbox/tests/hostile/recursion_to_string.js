@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { const o = { toString() { return `${o}`; } }; return `${o}`; }

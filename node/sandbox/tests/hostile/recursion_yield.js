@@ -1,0 +1,2 @@
+// expect: service-failed out-of-memory
+export function run() { function* g() { yield* g(); } return [...g()].length; }

@@ -1,0 +1,2 @@
+// expect: deadline
+export function run() { return /^(?=(a+)+$)b/.test("a".repeat(40) + "!"); }

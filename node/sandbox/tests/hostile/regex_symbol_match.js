@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export function run() { return "x".match({ [Symbol.match]() { for (;;) {} } }); }

@@ -1,0 +1,2 @@
+// expect: output
+export function run() { setInterval(() => { for (;;) {} }, 1); return "done"; }

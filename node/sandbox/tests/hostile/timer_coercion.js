@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export function run() { setTimeout(() => {}, { valueOf() { for (;;) {} } }); return ""; }

@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { for (;;) setTimeout(() => {}, 1e6); }

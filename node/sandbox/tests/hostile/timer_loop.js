@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export function run() { setTimeout(() => { for (;;) {} }, 1); return new Promise(() => {}); }

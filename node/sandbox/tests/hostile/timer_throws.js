@@ -1,0 +1,2 @@
+// expect: service-failed
+export function run() { setTimeout(() => { throw new Error("late"); }, 1); return new Promise(() => {}); }

@@ -1,0 +1,2 @@
+// expect: soft-deadline
+export function run() { return new URL({ toString() { for (;;) {} } }).href; }

@@ -156,8 +156,12 @@ impl Wasm {
         });
         drop(alarm);
         let guest = store.into_data();
-        // A result that comes late is no result: every device must judge alike.
-        let result = if guest.is_late() { Err(Failure::deadline(time)) } else { outcome(result, &guest, memory, time) };
+        let result = match outcome(result, &guest, memory, time) {
+            Err(failure) if failure.fault == Fault::Deadline => Err(failure),
+            // A result that comes late is no result: every device must judge alike.
+            _ if guest.is_late() => Err(Failure::deadline(time)),
+            result => result,
+        };
         (guest, result)
     }
 }

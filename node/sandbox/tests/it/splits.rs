@@ -11,7 +11,7 @@ use crate::rig::{Rig, frames, in_parts, package};
 const CHUNKS: [u32; 5] = [1, 2, 3, 7, 16];
 
 /// A picture with no two rows alike.
-fn png(rig_width: u32, height: u32) -> Bytes {
+pub fn png(rig_width: u32, height: u32) -> Bytes {
     let pixels = image::RgbaImage::from_fn(rig_width, height, |x, y| {
         let mix = (x * 31 + y * 17) ^ (x * y);
         image::Rgba([mix as u8, (mix >> 3) as u8, (x ^ y) as u8, 255 - (y as u8)])

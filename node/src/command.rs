@@ -10,6 +10,11 @@ use msm_protocol::{ContentHash, JobId, MarketId, PeerId, device::Network, manife
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::resources::{
+    ledger::Entry,
+    words::{Audience, Kin, Precision, Right},
+};
+
 /// What a node can be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,6 +41,16 @@ pub enum Command {
     MarketList,
     /// Read the markets again that this home publishes, and ask peers for newer indexes of all others.
     MarketRefresh,
+    /// Let a service use a part of this device.
+    Grant(Box<GrantWish>),
+    /// Take grants back: of `right` to `service` (`name` or `market/name`), for `to` or for all.
+    RevokeGrant { service: String, right: Right, to: Option<Audience> },
+    /// What is granted.
+    Grants,
+    /// What was asked for since the node started, and refused for want of a grant.
+    Pending,
+    /// What guests did with this device, newest first; `today` leaves out what is older than midnight UTC.
+    History { today: bool },
     /// Dial this address (a multiaddress ending in `/p2p/PEER`).
     Connect { address: String },
     /// Nothing but events, until the door is closed.
@@ -77,6 +92,21 @@ pub enum OnLoss {
     Local,
     /// The job ends with what it has, and says so.
     Partial,
+}
+
+/// A grant that the owner wants to give.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GrantWish {
+    /// `name` or `market/name`; all its versions are meant.
+    pub service: String,
+    /// What it may use.
+    pub right: Right,
+    /// In whose jobs.
+    pub to: Audience,
+    /// For how long, seconds. Without it a position is granted for a day, and everything else until it is taken back.
+    pub for_s: Option<u64>,
+    /// How exactly a position is told; coarse when not said.
+    pub accuracy: Option<Precision>,
 }
 
 /// A call of a service.
@@ -179,6 +209,15 @@ pub enum Reply {
     /// Answer to [`Command::MarketList`] and [`Command::MarketRefresh`].
     #[serde(rename = "msm.markets/1")]
     Markets { markets: Vec<MarketRow> },
+    /// Answer to [`Command::Grant`] (the one), [`Command::RevokeGrant`] (those taken back) and [`Command::Grants`].
+    #[serde(rename = "msm.grants/1")]
+    Grants { grants: Vec<GrantRow> },
+    /// Answer to [`Command::Pending`].
+    #[serde(rename = "msm.pending/1")]
+    Pending { pending: Vec<PendingRow> },
+    /// Answer to [`Command::History`].
+    #[serde(rename = "msm.history/1")]
+    History { entries: Vec<Entry> },
     /// Answer to [`Command::Connect`].
     #[serde(rename = "msm.connected/1")]
     Connected { peer_id: PeerId },
@@ -282,6 +321,10 @@ pub struct JobDevice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub service: String,
+    /// 1..6.
+    pub rating: u8,
+    /// What the service wants to use of each device, in words.
+    pub needs: Vec<String>,
     pub rows: Vec<PlanRow>,
     pub tasks: u32,
 }
@@ -308,6 +351,9 @@ pub struct ServiceRow {
     /// 1..6.
     pub rating: u8,
     pub summary: String,
+    /// What it wants to use of a device, in words; absent while its manifest is not on this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<String>>,
     /// Alias of the market.
     pub market: String,
     pub manifest: ContentHash,
@@ -322,7 +368,7 @@ pub struct ServiceDetail {
     pub input: Vec<String>,
     pub output: String,
     pub params: Vec<Param>,
-    /// One line each, as in the manifest.
+    /// One line each, as in the manifest, and whether it is granted here.
     pub permissions: Vec<String>,
     pub constraints: Vec<String>,
     pub deterministic: bool,
@@ -353,6 +399,53 @@ pub struct MarketRow {
     pub expires: u64,
     /// True when this home holds its signing keys and serves it.
     pub published_here: bool,
+}
+
+/// A grant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GrantRow {
+    /// `market/name`.
+    pub service: String,
+    pub market_id: MarketId,
+    pub right: Right,
+    pub to: Audience,
+    /// For `gps`.
+    pub accuracy: Option<Precision>,
+    /// For `net`: what may be fetched, as the manifest asked for it then.
+    pub hosts: Vec<String>,
+    /// Unix seconds.
+    pub since: u64,
+    /// Unix seconds; absent for until it is taken back.
+    pub until: Option<u64>,
+    /// False when it has ended, or begins after the time that the clock says.
+    pub holds: bool,
+}
+
+/// A question for the owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingRow {
+    /// `market/name`.
+    pub service: String,
+    pub version: String,
+    pub market_id: MarketId,
+    /// 1..6.
+    pub rating: u8,
+    /// What the service wants to use, in words.
+    pub needs: Vec<String>,
+    pub right: Right,
+    /// Who asked.
+    pub peer_id: PeerId,
+    /// His name for his device, as far as it is known.
+    pub name: String,
+    /// `own`, `known` or `stranger`.
+    pub kin: Kin,
+    /// Why it was refused: `not-granted`, `expired` or `withdrawn`.
+    pub why: String,
+    pub times: u32,
+    /// Unix seconds.
+    pub last: u64,
+    /// The line that says yes.
+    pub r#try: String,
 }
 
 /// What happens while a command runs, and what [`Command::Watch`] streams.

@@ -12,14 +12,14 @@ use crate::command::{CommandError, ErrorCode};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  msm help exit-codes\n  msm help market add")]
 pub struct Help {
-    /// A command, or start, exit-codes, environment
+    /// A command, or start, grants, exit-codes, environment
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }
 
 const GROUPS: &str = "\
 Start here         demo  status  doctor  help
-Lend this device   node  peers  repl
+Lend this device   node  peers  repl  grant  revoke-grant  grants  pending  history
 Use services       search  show  invoke  jobs
 Build services     service
 Run a market       market  key
@@ -78,8 +78,31 @@ CLICOLOR_FORCE   colours although stderr is no terminal
 XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME, XDG_RUNTIME_DIR
                  where things are without MSM_HOME";
 
+const GRANTS: &str = "\
+A service may use three things of a device only when its owner grants them:
+  gps      where the device is
+  net      fetching from the web through the device's network
+  device   battery and network in rough words, and the device's name
+Pictures, the clock and randomness need no grant: they reveal nothing of the
+device and never leave the service's own process.
+
+What counts is the least of three:
+  1. what the service asks for        [permissions] in its service.toml
+  2. what you granted, to whom        msm grant SERVICE RIGHT --to own
+  3. the device's ceiling             [resources] in config.toml
+A grant is for own (your jobs), known (yours and those of peers in node.peers,
+the default), anyone, or one peer. A position is granted for 24 hours and told
+as a cell of about 2 km unless you say otherwise. Your own jobs need a grant
+too: a service is a stranger's code.
+
+  msm pending                       # who asked, with the line that says yes
+  msm grants
+  msm revoke-grant gps-sharing gps  # stops what runs under it
+  msm history --today               # what was done, and what was denied";
+
 /// Topics that are no commands.
-const TOPICS: [(&str, &str); 3] = [("start", START), ("exit-codes", EXIT_CODES), ("environment", ENVIRONMENT)];
+const TOPICS: [(&str, &str); 4] =
+    [("start", START), ("grants", GRANTS), ("exit-codes", EXIT_CODES), ("environment", ENVIRONMENT)];
 
 /// The command with its grouped page: clap's own list is flat.
 pub fn grouped(command: clap::Command) -> clap::Command {
@@ -159,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_first_steps_parse() {
-        for line in START.lines().filter(|line| line.trim_start().starts_with("msm ")) {
+        for line in START.lines().chain(GRANTS.lines()).filter(|line| line.trim_start().starts_with("msm ")) {
             let line = line.split("  #").next().unwrap();
             parse(&words::split(line).unwrap()[1..]).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -49,6 +49,18 @@ hints! {
     help() = "msm help", [];
     /// Say where the output goes.
     invoke_to_file(service) = "msm invoke {service} -o out.bin", ["image-blur"];
+    /// Let a service use a part of this device.
+    grant(service, right, to) = "msm grant {service} {right} --to {to}", ["home/gps-sharing", "gps", "own"];
+    /// The same with a coarse position.
+    grant_coarse(service) = "msm grant {service} gps --accuracy coarse", ["home/gps-sharing"];
+    /// Take a grant back.
+    revoke_grant(service, right) = "msm revoke-grant {service} {right}", ["home/gps-sharing", "gps"];
+    /// What is granted.
+    grants() = "msm grants", [];
+    /// What is waiting for the owner's word.
+    pending() = "msm pending", [];
+    /// How grants work.
+    help_grants() = "msm help grants", [];
     /// Watch a demonstration.
     demo() = "msm demo", [];
 }

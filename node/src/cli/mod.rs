@@ -12,8 +12,10 @@ pub mod completion;
 pub mod demo;
 pub mod doctor;
 pub mod door;
+pub mod grant;
 pub mod help;
 pub mod hints;
+pub mod history;
 pub mod invoke;
 pub mod jobs;
 pub mod key;
@@ -23,6 +25,7 @@ pub mod market_folder;
 mod market_mirror;
 pub mod node;
 pub mod peers;
+pub mod pending;
 pub mod render;
 pub mod repl;
 #[cfg(test)]
@@ -110,6 +113,16 @@ pub enum Verb {
     Status(status::Status),
     /// Jobs of the running node
     Jobs(jobs::Jobs),
+    /// Let a service use a part of this device
+    Grant(grant::Grant),
+    /// Take a grant back
+    RevokeGrant(grant::RevokeGrant),
+    /// What services may use of this device
+    Grants(grant::Grants),
+    /// What services asked for and were refused
+    Pending(pending::Pending),
+    /// What services did with this device
+    History(history::History),
     /// Find services in the trusted markets
     Search(search::Search),
     /// One service in detail
@@ -157,6 +170,11 @@ impl Verb {
             Self::Peers(it) => it.meaning(),
             Self::Status(it) => it.meaning(),
             Self::Jobs(it) => it.meaning(),
+            Self::Grant(it) => it.meaning(),
+            Self::RevokeGrant(it) => it.meaning(),
+            Self::Grants(it) => it.meaning(),
+            Self::Pending(it) => it.meaning(),
+            Self::History(it) => it.meaning(),
             Self::Search(it) => it.meaning(),
             Self::Show(it) => it.meaning(),
             Self::Market(it) => match it.meaning()? {

@@ -11,9 +11,15 @@ use msm_protocol::{
 
 use tokio::sync::mpsc;
 
-use crate::command::{
-    Command, CommandError, Door, ErrorCode, Event, JobDevice, JobReport, JobState, MarketRow, PeerRow, Plan, PlanRow,
-    Reply, Request, Response, ServiceDetail, ServiceRow, Status,
+use crate::{
+    command::{
+        Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState, MarketRow, PeerRow,
+        PendingRow, Plan, PlanRow, Reply, Request, Response, ServiceDetail, ServiceRow, Status,
+    },
+    resources::{
+        ledger::{Entry, Outcome},
+        words::{Audience, Kin, Precision, Right},
+    },
 };
 
 /// Unix seconds at which the samples are shown.
@@ -75,6 +81,7 @@ fn service() -> ServiceRow {
         engines: vec!["js".into()],
         rating: 6,
         summary: "Blur an image, split over devices".into(),
+        needs: Some(vec![]),
         market: "home".into(),
         manifest: ContentHash::of(b"manifest"),
     }
@@ -145,6 +152,8 @@ pub fn replies() -> Vec<Reply> {
     };
     let plan = Plan {
         service: "home/image-blur@1.2.0".into(),
+        rating: 6,
+        needs: vec![],
         rows: vec![row("attic", true, "this device", true), row("phone", false, "battery 41 % < 50 %", false)],
         tasks: 16,
     };
@@ -159,7 +168,64 @@ pub fn replies() -> Vec<Reply> {
         Reply::Market(market()),
         Reply::Markets { markets: vec![market(), MarketRow { version: 0, freshness: "unknown".into(), ..market() }] },
         Reply::Connected { peer_id: peer() },
+        Reply::Grants { grants: grants() },
+        Reply::Pending { pending: vec![question()] },
+        Reply::History { entries: history() },
     ]
+}
+
+fn grants() -> Vec<GrantRow> {
+    let gps = GrantRow {
+        service: "home/gps-sharing".into(),
+        market_id: market().market,
+        right: Right::Gps,
+        to: Audience::Peer(peer()),
+        accuracy: Some(Precision::Coarse),
+        hosts: vec![],
+        since: NOW - 60,
+        until: Some(NOW + 8 * 3_600),
+        holds: true,
+    };
+    let hosts = vec!["web.example".into(), "*.web.example".into()];
+    let net = GrantRow { right: Right::Net, accuracy: None, hosts, until: Some(NOW - 60), holds: false, ..gps.clone() };
+    let device = GrantRow { right: Right::Device, accuracy: None, to: Audience::Anyone, until: None, ..gps.clone() };
+    vec![gps, net, device]
+}
+
+fn question() -> PendingRow {
+    PendingRow {
+        service: "home/gps-sharing".into(),
+        version: "1.0.0".into(),
+        market_id: market().market,
+        rating: 4,
+        needs: vec!["position (coarse)".into()],
+        right: Right::Gps,
+        peer_id: peer(),
+        name: "garage".into(),
+        kin: Kin::Stranger,
+        why: "not-granted".into(),
+        times: 3,
+        last: NOW - 120,
+        r#try: super::hints::grant("home/gps-sharing", "gps", &peer().to_string()),
+    }
+}
+
+fn history() -> Vec<Entry> {
+    let fetched = Entry {
+        time: NOW,
+        service: "home/internet-sharing@1.0.0".into(),
+        caller: peer().to_string(),
+        own: false,
+        op: "net.fetch".into(),
+        outcome: Outcome::Allowed,
+        why: String::new(),
+        bytes: 118,
+        times: 1,
+        detail: "https://web.example".into(),
+    };
+    let why = "not-granted".to_owned();
+    let denied = Entry { own: true, outcome: Outcome::Denied, why, bytes: 0, detail: String::new(), ..fetched.clone() };
+    vec![fetched, denied]
 }
 
 /// A door that answers every command with its sample and remembers what it was asked.
@@ -207,6 +273,9 @@ impl Door for SampleDoor {
             Command::MarketAdd { .. } | Command::MarketRemove { .. } => 7,
             Command::MarketList | Command::MarketRefresh => 8,
             Command::Connect { .. } => 9,
+            Command::Grant(_) | Command::RevokeGrant { .. } | Command::Grants => 10,
+            Command::Pending => 11,
+            Command::History { .. } => 12,
         };
         Ok(replies().swap_remove(at).into())
     }

@@ -46,6 +46,27 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
     Ok(ms as u64)
 }
 
+/// The longest that a grant can be given for; one that is not to end needs no `--for`.
+const LONGEST_LIFE: u64 = 366 * 86_400;
+
+/// `30m`, `8h` or `7d`, in seconds.
+pub fn life_s(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("use a number and a unit, such as 30m, 8h or 7d".to_owned()),
+    };
+    let life = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    match life {
+        Some(life @ 1..=LONGEST_LIFE) => Ok(life),
+        _ => Err(format!("must be a whole number, from 1s to {}d", LONGEST_LIFE / 86_400)),
+    }
+}
+
 /// `NAME=VALUE`. A JSON boolean, number or quoted string is read as one; everything else is a string as it stands.
 pub fn param(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("use NAME=VALUE, such as radius=3")?;
@@ -187,6 +208,16 @@ mod tests {
         }
         for bad in ["", "s", "-1s", "0", "1d", "25h", "nan", "inf", "1e99s"] {
             assert!(duration_ms(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lives_of_grants() {
+        for (text, life) in [("1s", 1), ("30m", 1_800), ("8h", 28_800), ("7d", 604_800), ("366d", LONGEST_LIFE)] {
+            assert_eq!(life_s(text), Ok(life), "{text}");
+        }
+        for bad in ["", "8", "0h", "-1h", "1.5h", "367d", "1w", "99999999999999999999d", "h"] {
+            assert!(life_s(bad).is_err(), "{bad}");
         }
     }
 

@@ -8,9 +8,9 @@ use msm_protocol::{Manifest, PeerId, document::Status};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
+    consent,
     context::{Ask, Context},
     coordinator::dialable,
-    fetch::fetch,
     job,
     markets::Found,
 };
@@ -20,7 +20,11 @@ use crate::{
         ServiceDetail, ServiceRow, Status as NodeStatus,
     },
     home::Home,
+    resources::words::needs,
 };
+
+/// Manifests that a search looks into at most: more rows than anybody reads. *Judgement.*
+const NEEDS_READ: usize = 200;
 
 /// The door of a node in this process. Cheap to clone.
 #[derive(Clone)]
@@ -114,6 +118,13 @@ impl NodeDoor {
                 ctx.markets.sync_all(ctx).await;
                 Ok(Reply::Markets { markets: ctx.markets.rows() }.into())
             }
+            Command::Grant(wish) => Ok(consent::grant(ctx, *wish).await?.into()),
+            Command::RevokeGrant { service, right, to } => {
+                Ok(consent::take_back(ctx, &service, right, to).await?.into())
+            }
+            Command::Grants => Ok(consent::grants(ctx).into()),
+            Command::Pending => Ok(consent::pending(ctx).await.into()),
+            Command::History { today } => Ok(consent::history(ctx, today).await?.into()),
             Command::Connect { address } => self.connect(&address).await,
             Command::Watch => {
                 // The caller ends it by going away.
@@ -229,16 +240,19 @@ impl NodeDoor {
             rows.extend(view.releases.iter().filter(fits).map(|release| row_of(release, &view.entry.alias)));
         }
         newest_only(&mut rows);
+        for row in rows.iter_mut().take(NEEDS_READ) {
+            // Nothing is fetched for a list: what is here is told.
+            let manifest = self.ctx.store.get(row.manifest).await;
+            row.needs = manifest.and_then(|bytes| Manifest::from_slice(&bytes).ok()).map(|it| needs(&it.permissions));
+        }
         Ok(rows)
     }
 
     async fn show(&self, service: &str) -> Result<ServiceDetail, CommandError> {
-        let Found { market, alias, release, .. } = self.ctx.markets.find(&self.ctx, service).await?;
-        let bytes = fetch(&self.ctx, release.manifest, release.size, true, None)
-            .await
-            .map_err(|e| CommandError::new(ErrorCode::NoNode, e.to_string()).or_try("msm peers"))?;
-        let manifest = Manifest::from_slice(&bytes)
-            .map_err(|e| CommandError::new(ErrorCode::Verification, format!("bad-package: {e}")))?;
+        let found = self.ctx.markets.find(&self.ctx, service).await?;
+        let manifest = consent::manifest_of(&self.ctx, &found.release).await?;
+        let permissions = consent::permission_lines(&self.ctx, &found, &manifest.permissions);
+        let Found { market, alias, release, .. } = found;
         let mut installed = true;
         for (hash, _) in manifest.blobs() {
             installed &= self.ctx.store.has(hash).await;
@@ -252,9 +266,9 @@ impl NodeDoor {
         versions.sort_by(|a, b| semver::Version::parse(b).ok().cmp(&semver::Version::parse(a).ok()));
         let size = release.size + manifest.variants.iter().map(|variant| variant.size).max().unwrap_or(0);
         Ok(ServiceDetail {
-            row: row_of(&release, &alias),
+            row: ServiceRow { needs: Some(needs(&manifest.permissions)), ..row_of(&release, &alias) },
             market_id: market,
-            permissions: permission_lines(&manifest),
+            permissions,
             constraints: constraint_lines(&manifest),
             deterministic: manifest.work.deterministic,
             input: manifest.input,
@@ -285,6 +299,7 @@ fn row_of(release: &msm_protocol::document::Release, alias: &str) -> ServiceRow 
         engines: release.engines.clone(),
         rating: release.rating,
         summary: release.summary.clone(),
+        needs: None,
         market: alias.to_owned(),
         manifest: release.manifest,
     }
@@ -295,21 +310,6 @@ fn newest_only(rows: &mut Vec<ServiceRow>) {
     let version = |row: &ServiceRow| semver::Version::parse(&row.version).ok();
     rows.sort_by(|a, b| (&a.name, &a.market).cmp(&(&b.name, &b.market)).then_with(|| version(b).cmp(&version(a))));
     rows.dedup_by(|later, first| later.name == first.name && later.market == first.market);
-}
-
-fn permission_lines(manifest: &Manifest) -> Vec<String> {
-    let permissions = &manifest.permissions;
-    let mut lines = Vec::new();
-    if permissions.image {
-        lines.push("image = true: decode and encode pictures".to_owned());
-    }
-    if let Some(gps) = &permissions.gps {
-        lines.push(format!("gps = {gps:?}: this device's position"));
-    }
-    if !permissions.net.is_empty() {
-        lines.push(format!("net = {:?}: fetch from these hosts", permissions.net));
-    }
-    lines
 }
 
 fn constraint_lines(manifest: &Manifest) -> Vec<String> {

@@ -4,8 +4,9 @@
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
 //! 4. [`frames`], [`worker`], [`standing`]: serving others. [`job`]: using others.
-//! 5. [`door`]: carrying out commands.
+//! 5. [`door`]: carrying out commands; [`consent`]: those about grants.
 
+pub mod consent;
 pub mod context;
 pub mod coordinator;
 pub mod door;

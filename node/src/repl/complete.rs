@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{self, render::text::clean},
     command::{Command, Door, Reply, Search},
+    resources::words::Right,
 };
 
 /// Names of one kind that are kept: more than anybody pages through.
@@ -110,7 +111,9 @@ pub fn offer(line: &str, at: usize, names: &Names) -> Offer {
             }
             ("show", 0) => names.jobs.clone(),
             ("remove" | "share", 0) => names.markets.clone(),
-            ("search" | "status" | "peers", _) => Vec::new(),
+            ("grant" | "revoke-grant", 0) => names.services.clone(),
+            ("grant" | "revoke-grant", 1) => Right::ALL.map(|right| right.to_string()).to_vec(),
+            ("search" | "status" | "peers" | "grants" | "pending" | "history", _) => Vec::new(),
             _ => return Offer::File,
         },
     };
@@ -176,7 +179,7 @@ mod tests {
             jobs: vec!["7f3a00".into()],
         };
         let cases: [(&str, &[&str]); 13] = [
-            ("pe", &["peers"]),
+            ("pe", &["peers", "pending"]),
             ("q", &["quit"]),
             ("market a", &["add"]),
             ("market remove ", &["home"]),

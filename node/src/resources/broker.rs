@@ -68,32 +68,43 @@ impl Here {
             Err(error) => return Err(self.denied(&ask.op, error).await),
         };
         let detail = pass.detail(&ask.body);
-        let entry = Entry { detail, ..self.steward.entry(&self.service, &self.caller, &ask.op) };
+        self.under_consent(&ask.op, right, detail, self.use_resource(&pass, &ask.body)).await
+    }
+
+    /// Waits for a resource's answer, which is given only when it was taken down and the owner still consents (B77).
+    async fn under_consent(
+        &self,
+        op: &str,
+        right: Right,
+        detail: String,
+        answering: impl Future<Output = Result<Answer, AskError>>,
+    ) -> Result<Answer, AskError> {
+        let entry = Entry { detail, ..self.steward.entry(&self.service, &self.caller, op) };
         let mut page = match self.steward.ledger.page(entry).await {
             Ok(page) => page,
             Err(why) => return Err(self.unlogged(right, &why)),
         };
         let answer = tokio::select! {
-            answer = self.use_resource(&pass, &ask.body) => Ok(answer),
-            error = self.withdrawn(right) => Err(error),
+            answer = answering => Some(answer),
+            _ = self.withdrawn(right) => None,
         };
-        // The answer may have been waited for; consent counts when it is given, and the page must say what was done.
+        // Consent counts when the answer is given, and the page must say what was done.
         let answer = match (answer, self.pass(right)) {
-            (Ok(Ok(answer)), Ok(_)) => {
+            (Some(Ok(answer)), Ok(_)) => {
                 page.entry().outcome = Outcome::Allowed;
                 page.entry().bytes = (answer.bytes.len() + answer.json.len()) as u64;
                 Ok(answer)
             }
-            (Ok(Err(error)), Ok(_)) => {
+            (Some(Err(error)), Ok(_)) => {
                 page.entry().outcome = Outcome::Failed;
                 page.entry().why = kind_of(&error).to_owned();
                 Err(error)
             }
-            (Err(_), _) | (Ok(_), Err(_)) => {
+            (None, _) | (_, Err(_)) => {
                 let error = PermissionError::Withdrawn(self.service.subject(right));
                 page.entry().outcome = Outcome::Denied;
                 page.entry().why = error.code().to_owned();
-                Err(self.denial(&ask.op, &error))
+                Err(self.denial(op, &error))
             }
         };
         page.close().await.map_err(|why| self.unlogged(right, &why))?;
@@ -117,20 +128,18 @@ impl Here {
             }
             Pass::Net(permit) => fetch::fetch(permit, &steward.web, body).await,
             Pass::Device(permit) => {
-                // An empty object, as all operations take one; a device has no other arguments.
-                serde_json::from_slice::<NoArguments>(body)
-                    .map_err(|error| AskError::new(AskErrorKind::Usage, format!("device.status: {error}")))?;
+                no_arguments(body)?;
                 Ok(device::status(permit, &steward.monitor.sample(), steward.name()))
             }
         }
     }
 
-    /// Waits until the owner's consent is withdrawn; for ever when it is not (B77).
-    async fn withdrawn(&self, right: Right) -> PermissionError {
+    /// Waits until the owner's consent is withdrawn; for ever when it is not.
+    async fn withdrawn(&self, right: Right) {
         let mut grants = self.steward.subscribe();
         while grants.changed().await.is_ok() {
-            if let Err(error) = self.pass(right) {
-                return error;
+            if self.pass(right).is_err() {
+                return;
             }
         }
         std::future::pending().await
@@ -199,10 +208,13 @@ impl Drop for Here {
     }
 }
 
-/// The arguments of an operation that has none.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoArguments {}
+/// An empty object, the arguments of an operation that has none.
+fn no_arguments(body: &[u8]) -> Result<(), AskError> {
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) {
+        Ok(arguments) if arguments.is_empty() => Ok(()),
+        _ => Err(AskError::new(AskErrorKind::Usage, "device.status takes an empty object, {}")),
+    }
+}
 
 impl Pass {
     /// What the ledger keeps of a question: how exact a position is, and of a fetch the host without path and query, for

@@ -3,6 +3,7 @@
 use msm_protocol::{Refusal, RefusalCode};
 
 use super::words::{Kin, Precision, Right};
+use crate::cli::hints;
 
 /// What a [`PermissionError`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl PermissionError {
     pub fn r#try(&self) -> Option<String> {
         match self {
             Self::NotGranted(it) | Self::Expired { subject: it, .. } | Self::Withdrawn(it) => {
-                Some(format!("msm grant {} {} --to own", it.reference, it.right))
+                Some(hints::grant(&it.reference, it.right.as_str(), "own"))
             }
             _ => None,
         }

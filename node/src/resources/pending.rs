@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-use msm_protocol::{MarketId, PeerId};
+use msm_protocol::{MarketId, PeerId, manifest::Permissions};
 
 use super::{
     denial::PermissionError,
     gate::Service,
     words::{Caller, Kin, Right},
 };
+use crate::cli::hints;
 
 /// Questions remembered; the oldest is forgotten for the newest. *Judgement.*
 const QUESTIONS: usize = 64;
@@ -24,8 +25,8 @@ pub struct Question {
     pub reference: String,
     /// Its version.
     pub version: String,
-    /// Of its manifest.
-    pub rating: u8,
+    /// What its manifest asks for.
+    pub asked: Permissions,
     /// What it may not use.
     pub right: Right,
     /// Who asked.
@@ -44,7 +45,7 @@ impl Question {
     /// The command that says yes.
     pub fn answer(&self) -> String {
         let to = if self.kin == Kin::Own { "own".to_owned() } else { self.peer.to_string() };
-        format!("msm grant {} {} --to {to}", self.reference, self.right)
+        hints::grant(&self.reference, self.right.as_str(), &to)
     }
 }
 
@@ -78,7 +79,7 @@ impl Pending {
             market: service.market,
             reference: error.subject().reference.clone(),
             version: service.version.clone(),
-            rating: service.asked.rating(),
+            asked: service.asked.clone(),
             right,
             peer: caller.peer,
             kin: caller.kin,
@@ -97,7 +98,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use msm_protocol::{SecretKey, manifest::Permissions};
+    use msm_protocol::SecretKey;
 
     use super::*;
 
@@ -130,7 +131,8 @@ mod tests {
         let open = pending.open(|_| false);
         let seen: Vec<_> = open.iter().map(|it| (it.reference.as_str(), it.times, it.last)).collect();
         assert_eq!(seen, [("home/one", 2, 30), ("home/two", 1, 20)]);
-        assert_eq!(open[0].answer(), format!("msm grant home/one gps --to {}", caller(1).peer));
+        let answer = open[0].answer();
+        assert!(answer.ends_with(&format!(" home/one gps --to {}", caller(1).peer)), "{answer}");
         assert_eq!(pending.open(|it| it.reference == "home/one").len(), 1);
         assert_eq!(pending.open(|_| false).len(), 1, "an answered one is gone");
         // What no grant would change is not asked of the owner.

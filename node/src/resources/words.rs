@@ -90,8 +90,28 @@ impl Precision {
     }
 }
 
+/// What a service wants to use of a device, in words that say what it can learn; nothing for one that only computes.
+pub fn needs(permissions: &Permissions) -> Vec<String> {
+    let mut needs = Vec::new();
+    match Precision::asked(permissions) {
+        Some(Precision::Coarse) => needs.push("position (coarse)".to_owned()),
+        Some(Precision::Precise) => needs.push("position (exact)".to_owned()),
+        None => {}
+    }
+    match permissions.net.as_slice() {
+        [] => {}
+        hosts if hosts.iter().any(|host| host == "*") => needs.push("web: any site".to_owned()),
+        hosts => needs.push(format!("web: {}", hosts.join(" "))),
+    }
+    if permissions.device {
+        needs.push("battery, network and name of the device".to_owned());
+    }
+    needs
+}
+
 /// How near somebody is to the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kin {
     /// Anybody else.
     Stranger,

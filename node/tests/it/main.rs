@@ -16,6 +16,7 @@ mod evil_requester;
 mod evil_worker;
 mod faults;
 mod gossip;
+mod grants;
 mod guests;
 mod jobs;
 mod kills;

@@ -9,6 +9,7 @@ use msm_protocol::{
 };
 
 use super::{
+    grants,
     progress::NAME_CHARS,
     table::{
         Align::{Left, Right},
@@ -29,6 +30,13 @@ pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
     match reply {
         Reply::Peers { peers } if peers.is_empty() => Some(("no peers", hints::doctor())),
         Reply::Jobs { jobs } if jobs.is_empty() => Some(("no jobs since this node started", hints::search_all())),
+        Reply::Grants { grants } if grants.is_empty() => {
+            Some(("no grants: services use nothing of this device", hints::pending()))
+        }
+        Reply::Pending { pending } if pending.is_empty() => Some(("no service waits for your word", hints::grants())),
+        Reply::History { entries } if entries.is_empty() => {
+            Some(("no service used anything of this device", hints::grants()))
+        }
         Reply::Services { services } if services.is_empty() => Some(("no service matches", hints::market_list())),
         Reply::Markets { markets } if markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),
         Reply::Market(row) if row.version == 0 => {
@@ -55,6 +63,11 @@ pub fn text(reply: &Reply, now: u64) -> String {
         Reply::Plan(it) => plan(it),
         Reply::Services { services: rows } => services(rows),
         Reply::Service(it) => service(it),
+        Reply::Grants { grants: rows } if rows.is_empty() => String::new(),
+        Reply::History { entries: rows } if rows.is_empty() => String::new(),
+        Reply::Grants { grants: rows } => grants::grants(rows, now),
+        Reply::Pending { pending: rows } => grants::pending(rows, now),
+        Reply::History { entries: rows } => grants::history(rows),
         Reply::Market(it) => market(it, now),
         Reply::Markets { markets: rows } => markets(rows, now),
         Reply::Connected { peer_id } => format!("connected to {peer_id}\n"),
@@ -226,7 +239,8 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
 }
 
 fn plan(it: &Plan) -> String {
-    let mut text = format!("{}, {}\n", clean(&it.service, TEXT_CHARS), count(u64::from(it.tasks), "task"));
+    let (service, needs) = (clean(&it.service, TEXT_CHARS), grants::needs(&it.needs));
+    let mut text = format!("{service}, {}   {}/6 {needs}\n", count(u64::from(it.tasks), "task"), it.rating);
     text.push_str(&columns(
         [("PEER", Left), ("EQS", Right), ("RTT", Right), ("USE", Left), ("WHY", Left)],
         it.rows.iter().map(|row| {
@@ -251,6 +265,7 @@ fn services(rows: &[ServiceRow]) -> String {
             ("SCOPE", Left),
             ("ENGINES", Left),
             ("RATING", Left),
+            ("NEEDS", Left),
             ("MARKET", Left),
             ("SUMMARY", Left),
         ],
@@ -261,6 +276,11 @@ fn services(rows: &[ServiceRow]) -> String {
                 clean(&row.scope, 128),
                 clean(&row.engines.join(" "), NAME_CHARS),
                 format!("{}/6", row.rating),
+                match &row.needs {
+                    Some(needs) => grants::needs(needs),
+                    None if row.rating == 6 => grants::needs(&[]),
+                    None => "see msm show".to_owned(),
+                },
                 clean(&row.market, NAME_CHARS),
                 clean(&row.summary, 128),
             ]
@@ -282,7 +302,7 @@ fn service(it: &ServiceDetail) -> String {
         ("service", format!("{name} {}", clean(&row.version, NAME_CHARS))),
         ("", clean(&row.summary, 128)),
         ("scope", clean(&row.scope, 128)),
-        ("rating", rating(row.rating)),
+        ("rating", format!("{}  {}", rating(row.rating), grants::needs(row.needs.as_deref().unwrap_or_default()))),
         ("input", list(&it.input)),
         ("output", clean(&it.output, 128)),
         ("engines", list(&row.engines)),
@@ -395,7 +415,7 @@ mod tests {
     use crate::cli::samples::{self, NOW};
 
     /// What each sample reply must show.
-    const SHOWN: [&[&str]; 10] = [
+    const SHOWN: [&[&str]; 13] = [
         &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
         &["PEER    EQS     RTT  NETWORK", "garage   88  3.2 ms  high", "garage    -       -  -", "12D3KooW"],
         &["JOB", "7f7f", "home/image-blur@1.2.0", "16/16", "1.08 s"],
@@ -406,6 +426,30 @@ mod tests {
         &["index 14, 3 services, fresh, good for 27 d", "share", "msm:market:"],
         &["MARKET", "Home Market", "good for 27 d", "nothing found yet"],
         &["connected to 12D3KooW"],
+        &[
+            "home/gps-sharing",
+            "coarse",
+            "8 h from now",
+            "web.example *.web.example",
+            "ended 1 min ago",
+            "UNTIL",
+            "taken back",
+        ],
+        &[
+            "home/gps-sharing 1.0.0  4/6 position (coarse)",
+            "garage (",
+            "asks for gps  2 min ago, 3 times",
+            "grant home/gps-sharing gps --to 12D3KooW",
+        ],
+        &[
+            "2027-01-15 08:00:00",
+            "home/internet-sharing@1.0.0",
+            "net.fetch",
+            "https://web.example",
+            "118 B",
+            "denied: not-granted",
+            "you",
+        ],
     ];
 
     #[test]
@@ -429,6 +473,9 @@ mod tests {
             Reply::Jobs { jobs: vec![] },
             Reply::Services { services: vec![] },
             Reply::Markets { markets: vec![] },
+            Reply::Grants { grants: vec![] },
+            Reply::Pending { pending: vec![] },
+            Reply::History { entries: vec![] },
         ];
         for reply in empty {
             assert_eq!(text(&reply, NOW), "");
@@ -457,7 +504,7 @@ mod tests {
     /// The contracts that scripts rely on: schema first, and the fields of each.
     #[test]
     fn json_keeps_its_contracts() {
-        let fields: [(&str, &[&str]); 10] = [
+        let fields: [(&str, &[&str]); 13] = [
             ("msm.status/1", &["name", "peer_id", "lending", "markets", "home"]),
             ("msm.peers/1", &["peers"]),
             ("msm.jobs/1", &["jobs"]),
@@ -468,6 +515,9 @@ mod tests {
             ("msm.market/1", &["alias", "market", "fingerprint", "version"]),
             ("msm.markets/1", &["markets"]),
             ("msm.connected/1", &["peer_id"]),
+            ("msm.grants/1", &["grants"]),
+            ("msm.pending/1", &["pending"]),
+            ("msm.history/1", &["entries"]),
         ];
         for (reply, (schema, fields)) in samples::replies().iter().zip(fields) {
             let line = crate::cli::render::json::line(reply).unwrap();

@@ -240,7 +240,11 @@ impl Driver<'_> {
             Some((peer, refusal)) => {
                 Refusal::new(refusal.code, format!("no device took the job; {}: {refusal}", self.name(*peer)))
             }
-            None => Refusal::new(RefusalCode::Constraint, "every device was lost"),
+            None => {
+                let mut devices = self.record.report.devices.iter();
+                let lost = devices.find_map(|it| Some(format!("; {}: {}", it.name, it.lost.as_deref()?)));
+                Refusal::new(RefusalCode::Constraint, format!("every device was lost{}", lost.unwrap_or_default()))
+            }
         }
     }
 

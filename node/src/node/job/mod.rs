@@ -34,7 +34,7 @@ use super::{
 use crate::command::{
     CommandError, Devices, ErrorCode, Event, Invoke, JobReport, JobState, Plan, PlanRow, Reply, Request, Response,
 };
-use crate::resources::{denial::PermissionError, gate::Service};
+use crate::resources::{denial::PermissionError, gate::Service, words::needs};
 
 /// Start-up of a worker that does not have the package yet; a guess until it is measured per link. *Judgement.*
 const STARTUP: Duration = Duration::from_millis(50);
@@ -183,7 +183,7 @@ impl Invocation {
         if remote && self.invoke.plan {
             // Cutting the input would do half of the job.
             let selection = self.select(&resolved, &own, &found, resolved.wish, want, self.input.len() as u64);
-            return Ok(Steps::Planned(self.plan(&selection, &found, want)));
+            return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, want)));
         }
         self.begin("split");
         let inputs = match remote {
@@ -194,7 +194,7 @@ impl Invocation {
         let bytes = inputs.iter().map(|input| input.len() as u64).sum();
         let selection = self.select(&resolved, &own, &found, resolved.wish, inputs.len() as u32, bytes);
         if self.invoke.plan {
-            return Ok(Steps::Planned(self.plan(&selection, &found, inputs.len() as u32)));
+            return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, inputs.len() as u32)));
         }
         self.enough_devices(&resolved, &selection)?;
         self.own_receiver(&resolved, &selection);
@@ -421,7 +421,7 @@ impl Invocation {
         }
     }
 
-    fn plan(&self, selection: &Selection, found: &[discover::Found], tasks: u32) -> Plan {
+    fn plan(&self, resolved: &Resolved, selection: &Selection, found: &[discover::Found], tasks: u32) -> Plan {
         let rows = selection.rows.iter().map(|row| {
             let found = found.iter().find(|found| Some(found.candidate.peer) == row.peer);
             PlanRow {
@@ -434,7 +434,9 @@ impl Invocation {
                 local: row.peer.is_none(),
             }
         });
-        Plan { service: self.record.report.service.clone(), rows: rows.collect(), tasks }
+        let permissions = &resolved.installed.manifest.permissions;
+        let (rating, needs) = (permissions.rating(), needs(permissions));
+        Plan { service: self.record.report.service.clone(), rating, needs, rows: rows.collect(), tasks }
     }
 
     async fn merge(&self, resolved: &Resolved, outputs: Vec<Bytes>) -> Result<Bytes, CommandError> {

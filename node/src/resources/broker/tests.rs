@@ -1,1 +1,298 @@
-//! The broker with hostile guests, withdrawn consent and a full ledger.
+//! The broker with hostile guests, withdrawn consent and a ledger without room.
+
+use std::time::Duration;
+
+use msm_protocol::{MarketId, PeerId, SecretKey, manifest::Permissions};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    config::ResourcesConfig,
+    home::Home,
+    monitor::{Monitor, MonitorConfig},
+    resources::{
+        grants::{Grant, LOCATION_LIFE},
+        ledger,
+        steward::{Household, unix_now},
+        words::{Audience, Precision},
+    },
+};
+
+/// Waits for what happens at once.
+const SOON: Duration = Duration::from_secs(20);
+
+fn peer(seed: u8) -> PeerId {
+    PeerId::of(&SecretKey::from_seed(&[seed; 32]).public())
+}
+
+struct Rig {
+    steward: Arc<Steward>,
+    home: Home,
+    _folder: TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path())).unwrap();
+        let household = Household { local: peer(0), known: vec![peer(1)], name: "attic".into() };
+        let monitor = Arc::new(Monitor::start(MonitorConfig::default()));
+        let steward = Steward::start(home.clone(), household, ResourcesConfig::default(), monitor).unwrap();
+        Self { steward: Arc::new(steward), home, _folder: folder }
+    }
+
+    async fn grant(&self, right: Right, to: Audience) {
+        let since = unix_now();
+        let grant = Grant {
+            market: service().market,
+            service: service().name,
+            right,
+            to,
+            precision: (right == Right::Gps).then_some(Precision::Coarse),
+            hosts: if right == Right::Net { vec!["*".into()] } else { vec![] },
+            since,
+            until: Some(since + LOCATION_LIFE),
+        };
+        self.steward.grant(grant).await.unwrap();
+    }
+
+    fn broker(&self, caller: PeerId) -> Arc<Broker> {
+        self.steward.broker(Arc::new(service()), caller)
+    }
+
+    fn history(&self) -> Vec<Entry> {
+        ledger::read(&self.home.audit_file(), 0, ledger::HISTORY).unwrap()
+    }
+
+    /// The ledger once it has as many lines.
+    async fn history_of(&self, lines: usize) -> Vec<Entry> {
+        let looked = async {
+            while self.history().len() < lines {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, looked).await.unwrap_or_else(|_| panic!("{:?}", self.history()));
+        self.history()
+    }
+}
+
+fn service() -> Service {
+    Service {
+        market: MarketId::of_first_root(b"home"),
+        alias: "home".into(),
+        name: "all-of-it".into(),
+        version: "1.0.0".into(),
+        asked: Permissions {
+            gps: Some("coarse".into()),
+            net: vec!["*".into()],
+            device: true,
+            ..Permissions::default()
+        },
+    }
+}
+
+async fn ask(broker: &Broker, op: &str, body: impl Into<bytes::Bytes>) -> Result<Answer, AskError> {
+    broker.answer(Ask { op: op.into(), body: body.into() }).await
+}
+
+fn brief(entry: &Entry) -> (&str, Outcome, &str, u32) {
+    (&entry.op, entry.outcome, &entry.why, entry.times)
+}
+
+#[tokio::test]
+async fn what_is_granted_is_done_and_taken_down_and_nothing_else_is() {
+    let rig = Rig::new();
+    let (stranger, own) = (rig.broker(peer(2)), rig.broker(peer(0)));
+    let denied = ask(&stranger, "device.status", "{}").await.unwrap_err();
+    assert_eq!(
+        (denied.kind, &*denied.message),
+        (AskErrorKind::Denied, "device.status: all-of-it may not use device here")
+    );
+    let denied = ask(&own, "device.status", "{}").await.unwrap_err();
+    assert!(denied.message.ends_with("; try: msm grant home/all-of-it device --to own"), "{denied}");
+
+    rig.grant(Right::Device, Audience::Anyone).await;
+    let answer = ask(&stranger, "device.status", "{}").await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&answer.json).unwrap();
+    assert_eq!(json["name"], "attic");
+    assert!(["low", "medium", "high", "mains"].contains(&json["battery"].as_str().unwrap()));
+    // A grant of one thing is none of another.
+    assert_eq!(ask(&stranger, "gps.position", "{}").await.unwrap_err().kind, AskErrorKind::Denied);
+    let seen = rig.history();
+    let briefs: Vec<_> = seen.iter().rev().map(brief).collect();
+    assert_eq!(
+        briefs,
+        [
+            ("device.status", Outcome::Denied, "not-granted", 1),
+            ("device.status", Outcome::Denied, "not-granted", 1),
+            ("device.status", Outcome::Allowed, "", 1),
+            ("gps.position", Outcome::Denied, "not-granted", 1),
+        ]
+    );
+    assert_eq!((seen[1].bytes, &*seen[1].caller), (answer.json.len() as u64, &*peer(2).to_string()));
+    assert_eq!((&*seen[0].service, seen[2].own, seen[3].own), ("home/all-of-it@1.0.0", true, false));
+
+    // Both questions that a grant would have answered wait for the owner; the answered one is gone.
+    let waiting: Vec<_> = rig.steward.questions().into_iter().map(|it| (it.right, it.peer)).collect();
+    assert_eq!(waiting, [(Right::Gps, peer(2))]);
+}
+
+#[tokio::test]
+async fn a_hostile_child_gets_errors_and_no_way_to_flood_the_ledger() {
+    let rig = Rig::new();
+    rig.grant(Right::Device, Audience::Anyone).await;
+    rig.grant(Right::Net, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    let huge = "[".repeat(64 * 1024);
+    let escape = format!("evil{}\u{1b}]0;x\u{7}", "x".repeat(10_000));
+    for op in ["", "gps", "net.fetch2", "../../etc/passwd", "device.status\0", &escape] {
+        let error = ask(&broker, op, "{}").await.unwrap_err();
+        assert_eq!(error.kind, AskErrorKind::Usage, "{op}");
+        assert!(error.message.len() < 200, "{error}");
+    }
+    for body in ["", "{", "[]", "null", "\u{1b}[2J", "{\"a\":1}", "{\"a\":{\"a\":{}}}", &huge] {
+        let error = ask(&broker, "device.status", body.to_owned()).await.unwrap_err();
+        assert_eq!(error.kind, AskErrorKind::Usage, "{body}");
+        let error = ask(&broker, "net.fetch", body.to_owned()).await.unwrap_err();
+        assert_ne!(error.kind, AskErrorKind::Denied, "it was allowed and failed: {error}");
+    }
+    assert!(ask(&broker, "device.status", bytes::Bytes::from_static(b"\xff\xfe")).await.is_err());
+    let before = rig.history().len();
+    for _ in 0..1_001 {
+        assert_eq!(ask(&broker, "gps.position", "{}").await.unwrap_err().kind, AskErrorKind::Denied);
+    }
+    assert_eq!(rig.history().len(), before + 1, "the first refusal is a line");
+    drop(broker);
+    let end = rig.history_of(before + 3).await;
+    let repeated = end.iter().find(|entry| entry.times == 1_000).unwrap();
+    assert_eq!(
+        brief(repeated),
+        ("gps.position", Outcome::Denied, "not-granted", 1_000),
+        "the rest are one with their number"
+    );
+    let text = std::fs::read_to_string(rig.home.audit_file()).unwrap();
+    assert!(!text.contains('\u{1b}') && !text.contains("\\u001b"), "no control character reaches the ledger");
+    assert!(text.lines().all(|line| line.len() < 1_000));
+    assert_eq!(rig.steward.questions().first().map(|it| it.times), Some(1_001));
+}
+
+#[tokio::test]
+async fn addresses_reach_the_ledger_without_what_they_hold() {
+    let rig = Rig::new();
+    rig.grant(Right::Net, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    let body = r#"{"url": "https://user:secret@bank.example:8443/private?token=hidden#here"}"#;
+    let _ = ask(&broker, "net.fetch", body).await;
+    let text = std::fs::read_to_string(rig.home.audit_file()).unwrap();
+    assert!(text.contains("\"detail\":\"https://bank.example:8443\""), "{text}");
+    for secret in ["user", "secret", "private", "token", "hidden", "here"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+/// The answer is on its way when the consent goes: it must not arrive. The gate is looked at again before the answer is
+/// given, whatever the resource was doing.
+#[tokio::test]
+async fn b77_consent_that_is_withdrawn_while_a_question_waits_is_a_denial() {
+    let rig = Rig::new();
+    rig.grant(Right::Device, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    let here = broker.here.clone();
+    let waiting = tokio::spawn(async move { here.withdrawn(Right::Device).await });
+    // Another grant changes, this one holds: nothing happens.
+    rig.grant(Right::Gps, Audience::Anyone).await;
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    // A slow resource: the page is taken, the answer not yet given.
+    let here = broker.here.clone();
+    let (slow, go) = tokio::sync::oneshot::channel::<()>();
+    let answer = tokio::spawn(async move {
+        here.under_consent("device.status", Right::Device, String::new(), async move {
+            let _ = go.await;
+            Ok(Answer { json: "\"secret\"".into(), ..Answer::default() })
+        })
+        .await
+    });
+    tokio::task::yield_now().await;
+    let taken = rig.steward.take_back(None, "all-of-it", Right::Device, None).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    let error = tokio::time::timeout(SOON, answer).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind, &*error.message),
+        (AskErrorKind::Denied, "device.status: all-of-it may not use device here")
+    );
+    drop(slow);
+    tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert_eq!(brief(&rig.history()[0]), ("device.status", Outcome::Denied, "withdrawn", 1));
+}
+
+/// The same when the resource is done at that very moment: the consent is looked at after the answer is there.
+#[tokio::test]
+async fn b77_consent_that_has_ended_by_the_time_of_the_answer_is_a_denial() {
+    let rig = Rig::new();
+    rig.grant(Right::Device, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    let steward = rig.steward.clone();
+    let answer = broker.here.under_consent("device.status", Right::Device, String::new(), async move {
+        // The grant is gone before the answer is given, and nobody was waiting for a change yet.
+        steward.take_back(None, "all-of-it", Right::Device, None).await.unwrap();
+        Ok(Answer::default())
+    });
+    assert_eq!(answer.await.unwrap_err().kind, AskErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn without_room_in_the_ledger_nothing_is_done() {
+    let rig = Rig::new();
+    rig.grant(Right::Device, Audience::Anyone).await;
+    let broker = rig.broker(peer(0));
+    let mut pages = Vec::new();
+    while let Ok(page) = rig.steward.ledger.page(rig.steward.entry(&service(), &rig.steward.caller(peer(0)), "x")).await
+    {
+        pages.push(page);
+    }
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mark = done.clone();
+    let answer = broker.here.under_consent("device.status", Right::Device, String::new(), async move {
+        mark.store(true, std::sync::atomic::Ordering::Relaxed);
+        Ok(Answer::default())
+    });
+    let error = answer.await.unwrap_err();
+    assert_eq!(error.kind, AskErrorKind::Denied);
+    assert!(error.message.contains("lines wait for the audit ledger"), "{error}");
+    assert!(!done.load(std::sync::atomic::Ordering::Relaxed), "the resource was not touched");
+    drop(pages);
+    assert!(ask(&broker, "device.status", "{}").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_cut_task_leaves_its_line() {
+    let rig = Rig::new();
+    rig.grant(Right::Net, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    let never =
+        broker.here.under_consent("net.fetch", Right::Net, "https://slow.example".into(), std::future::pending());
+    assert!(tokio::time::timeout(Duration::from_millis(50), never).await.is_err());
+    let line = rig.history_of(1).await.remove(0);
+    assert_eq!((brief(&line), &*line.detail), (("net.fetch", Outcome::Cut, "", 1), "https://slow.example"));
+}
+
+#[tokio::test]
+async fn what_others_fetched_today_counts_after_a_restart() {
+    let rig = Rig::new();
+    rig.grant(Right::Net, Audience::Anyone).await;
+    let fetched = async |caller: u8, bytes: usize| {
+        let answer = Answer { json: String::new(), bytes: vec![0; bytes].into() };
+        let broker = rig.broker(peer(caller));
+        broker.here.under_consent("net.fetch", Right::Net, String::new(), async { Ok(answer) }).await.unwrap();
+    };
+    fetched(2, 1_000).await;
+    fetched(3, 500).await;
+    // The owner's own do not count.
+    fetched(0, 70_000).await;
+    let household = Household { local: peer(0), known: vec![], name: String::new() };
+    let monitor = rig.steward.monitor.clone();
+    let ceiling = ResourcesConfig { net_quota: Some(10_000), ..ResourcesConfig::default() };
+    let again = Steward::start(rig.home.clone(), household, ceiling, monitor).unwrap();
+    assert_eq!(again.quota.left(unix_now()), 8_500);
+}

@@ -37,8 +37,8 @@ type Measure = fn() -> Result<Value>;
 /// A service that does nothing.
 const NOOP: &str = "export function run() { return new Uint8Array(); }\n";
 
-/// A few bytes that are on every system.
-const INPUT: &str = "/proc/sys/kernel/ostype";
+/// What it is given: a few bytes.
+const INPUT: &[u8] = b"a few bytes\n";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -74,16 +74,10 @@ fn size() -> Result<Value> {
 /// The sandbox without a network, measured by its own example.
 fn sandbox() -> Result<Value> {
     let built = std::env::current_exe()?.with_file_name("bench");
-    let output = Command::new(&built).output().with_context(|| format!("cannot start {}", built.display()))?;
+    let output =
+        Command::new(&built).arg("--json").output().with_context(|| format!("cannot start {}", built.display()))?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut parts = Map::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let mut part: Value = serde_json::from_slice(line)?;
-        let name = part["bench"].take();
-        part.as_object_mut().context("an object a line")?.remove("bench");
-        parts.insert(name.as_str().unwrap_or("?").trim_start_matches("sandbox.").to_owned(), part);
-    }
-    Ok(Value::Object(parts))
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// Resident memory of nodes that know each other and do nothing.
@@ -112,6 +106,7 @@ fn cold() -> Result<Value> {
     let folder = tempfile::tempdir()?;
     let (worker, market) = publisher(folder.path())?;
     let address = address(&worker)?;
+    let input = input(folder.path())?;
     let (mut walls, mut calls, mut phases) = (Vec::new(), Vec::new(), Vec::<(String, Vec<Duration>)>::new());
     for run in 0..COLD_RUNS {
         let node = local(folder.path(), &format!("fresh-{run}"), &["--peer", &address, "--no-offer"])?;
@@ -125,7 +120,7 @@ fn cold() -> Result<Value> {
                 .then_some(()))
         })?;
         let started = Instant::now();
-        let job = node.client.json(&["invoke", "noop", INPUT, "-o", "/dev/null"])?;
+        let job = node.client.json(&["invoke", "noop", &input, "-o", "/dev/null"])?;
         calls.push(started.elapsed());
         walls.push(millis(&job["wall_ms"])?);
         for phase in job["phases_ms"].as_array().context("phases_ms")? {
@@ -155,7 +150,7 @@ fn warm() -> Result<Value> {
     // Two parts of 1 KiB: one of them for the other device.
     let two = folder.path().join("two-parts.bin");
     fs::write(&two, [0; 2048])?;
-    let one = calls(&mut repl, &format!("invoke noop {INPUT} -o /dev/null"))?;
+    let one = calls(&mut repl, &format!("invoke noop {} -o /dev/null", input(folder.path())?))?;
     let two = calls(&mut repl, &format!("invoke noop {} -o /dev/null --devices 2", two.display()))?;
     Ok(json!({ "one_task": one, "two_tasks_two_devices": two }))
 }
@@ -174,6 +169,13 @@ fn calls(repl: &mut Repl, line: &str) -> Result<Value> {
         }
     }
     Ok(json!({ "job": spread(&walls), "line": spread(&lines), "tasks_on_the_other_device": remote }))
+}
+
+/// The path of a file with [`INPUT`].
+fn input(folder: &Path) -> Result<String> {
+    let path = folder.join("input.txt");
+    fs::write(&path, INPUT)?;
+    Ok(path.to_str().context("a folder of text")?.to_owned())
 }
 
 /// A node with a market that has the service, reachable on loopback only.

@@ -8,6 +8,9 @@ use msm_sandbox::{Asks, Engine, Files, Op, Package, Work};
 
 use crate::rig::Rig;
 
+/// A main module, the others by their paths, and what is expected of them.
+type Case<Expected> = (&'static str, &'static [(&'static str, &'static str)], Expected);
+
 /// A package of a main module and others.
 pub fn package_of(main: &str, modules: &[(&str, &str)]) -> Arc<Package> {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
@@ -31,7 +34,7 @@ async fn text(rig: &Rig, package: &Arc<Package>) -> Result<String, msm_protocol:
 #[tokio::test]
 async fn modules_of_the_package_are_imported() {
     let rig = Rig::new();
-    let table: [(&str, &[(&str, &str)], &str); 5] = [
+    let table: [Case<&str>; 5] = [
         (
             "import {two} from './lib/a.js'; export const run = () => `${two}`;",
             &[
@@ -85,7 +88,7 @@ async fn modules_of_the_package_are_imported() {
 #[tokio::test]
 async fn imports_of_anything_else_are_refused_with_a_hint() {
     let rig = Rig::new();
-    let table: [(&str, &[(&str, &str)], &[&str]); 9] = [
+    let table: [Case<&[&str]>; 9] = [
         (
             "import './no.js'; export const run = 1;",
             &[],
@@ -117,7 +120,7 @@ async fn imports_of_anything_else_are_refused_with_a_hint() {
 #[tokio::test]
 async fn errors_name_the_module_the_line_and_its_text() {
     let rig = Rig::new();
-    let table: [(&str, &[(&str, &str)], &str); 6] = [
+    let table: [Case<&str>; 6] = [
         (
             "import {f} from './lib/a.js';\nexport const run = () => f();",
             &[("lib/a.js", "// first\nexport function f() {\n  return nothing();\n}")],

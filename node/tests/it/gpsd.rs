@@ -6,6 +6,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -82,7 +86,7 @@ impl Drop for Gpsd {
 }
 
 fn sensors(port: u16) -> String {
-    format!("slots = 1\n[sensors]\ngps = \"gpsd://127.0.0.1:{port}\"\n")
+    format!("slots = 2\n[sensors]\ngps = \"gpsd://127.0.0.1:{port}\"\n")
 }
 
 /// Something that takes connections in place of a gpsd and says `speech`, or nothing at all; returns lines of a
@@ -101,6 +105,53 @@ pub fn impostor(speech: &'static [u8]) -> String {
         }
     });
     sensors(port)
+}
+
+/// A gpsd whose receiver goes indoors and out again when the test says so.
+pub struct Receiver {
+    port: u16,
+    sees_sky: Arc<AtomicBool>,
+}
+
+impl Receiver {
+    /// Starts one outdoors. It lives until its connections end.
+    pub fn outdoors() -> Self {
+        const VERSION: &str = "{\"class\":\"VERSION\",\"release\":\"3.22\",\"proto_major\":3}\r\n";
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sees_sky = Arc::new(AtomicBool::new(true));
+        let sees = sees_sky.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, sees) = (stream.unwrap(), sees.clone());
+                std::thread::spawn(move || {
+                    let mut report = VERSION.to_owned();
+                    // Ends with the connection. Ten reports a second, as a fast receiver.
+                    for n in 0_u64.. {
+                        if stream.write_all(report.as_bytes()).is_err() {
+                            return;
+                        }
+                        let mode = if sees.load(Ordering::Relaxed) { 3 } else { 1 };
+                        report = format!(
+                            "{{\"class\":\"TPV\",\"mode\":{mode},\"time\":{n},\"lat\":46.51,\"lon\":7.51,\"eph\":9}}\r\n"
+                        );
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                });
+            }
+        });
+        Self { port, sees_sky }
+    }
+
+    /// Lines of a configuration that follow it.
+    pub fn config(&self) -> String {
+        sensors(self.port)
+    }
+
+    /// It sees the sky no more.
+    pub fn goes_indoors(&self) {
+        self.sees_sky.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A minute of a receiver's sentences, one fix a second.

@@ -9,6 +9,7 @@ mod rig;
 mod wire;
 
 mod cli;
+mod constraints;
 mod dht;
 mod endurance;
 mod evil_provider;

@@ -1,8 +1,12 @@
 //! Positions: whose receiver is used, and what becomes of receivers that are none.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use msm_node::home::Home;
+use serde_json::Value;
 
 use crate::{
     gpsd::{Gpsd, impostor},
@@ -107,6 +111,66 @@ async fn a_position_comes_from_the_own_receiver_or_from_a_neighbour_who_takes_th
         report["notes"].to_string().contains("this device's own receiver: faster than any neighbour's"),
         "{report}"
     );
+}
+
+/// The case study: a device without a receiver asks for a position, and gets a neighbour's when he allows it.
+#[tokio::test]
+async fn gps_sharing_tells_a_neighbours_cell_to_whom_he_allows_it() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[Path::new(env!("CARGO_MANIFEST_DIR")).join("../services/gps-sharing")]);
+    let gpsd = Gpsd::walking_from(&lab.path("shop"), HOME);
+    let phone_home = lab.requester("phone");
+    market.served_by(&phone_home);
+    let phone = Node::start(&phone_home, &[]).await;
+    let attic = listening("attic", &lab, &gpsd.config());
+    market.trusted_by(&attic);
+    let attic = Node::start_near(&attic, &phone).await;
+    attic.has_index(&market, 2).await;
+    has_fix(&attic).await;
+    let ask = async |node: &Node, more: &[&str]| msm(&node.home, &[&["invoke", "gps-sharing"], more].concat()).await;
+    let position = |ran: Ran| -> Value {
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        serde_json::from_slice(&ran.out).unwrap()
+    };
+
+    // Not without a word of the owner; to a stranger no more than that.
+    let refused = ask(&phone, &["--json"]).await;
+    assert_eq!((refused.code, refused.error()["code"].as_str()), (4, Some("not-allowed")), "{}", refused.err);
+    assert!(refused.err.contains("gps-sharing") && refused.err.contains("gps"), "{}", refused.err);
+    let pending = msm(&attic.home, &["pending"]).await;
+    assert!(pending.text().contains("msm grant"), "{}", pending.text());
+
+    let granted = ["grant", "gps-sharing", "gps", "--to", &phone.peer.to_string()];
+    assert_eq!(msm(&attic.home, &granted).await.code, 0);
+    let first = position(ask(&phone, &[]).await);
+    let keys: Vec<_> = first.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["accuracy", "age", "lat", "lon", "source", "time"], "{first}");
+    assert_eq!((&first["lat"], &first["lon"], &first["source"]), (&46.51.into(), &7.51.into(), &"gpsd".into()));
+    assert_eq!(
+        first["accuracy"], 3_000.0,
+        "half of a cell, what does not count beyond it, and the receiver's error: {first}"
+    );
+    let (time, age) = (first["time"].as_u64().unwrap(), first["age"].as_u64().unwrap());
+    assert!(time % 10 == 0 && age < 30 && now().abs_diff(time + age) < 30, "{first}");
+    // The walk goes on, the answer does not.
+    let second = position(ask(&phone, &[]).await);
+    for key in ["lat", "lon", "accuracy", "time"] {
+        assert_eq!(second[key], first[key], "{key}");
+    }
+    assert!(second["age"].as_u64() >= Some(age), "{second}");
+
+    // His own jobs need his word too; then he asks nobody.
+    assert_eq!(ask(&attic, &["--json"]).await.error()["code"], "no-device");
+    assert_eq!(msm(&attic.home, &["grant", "gps-sharing", "gps", "--to", "own"]).await.code, 0);
+    let out = attic.home.folder().join("here.json");
+    let report = ask(&attic, &["--json", "-o", out.to_str().unwrap()]).await.json();
+    assert_eq!(report["devices"][0]["local"], true, "{report}");
+    assert!(report["notes"].to_string().contains("faster than any neighbour's; no neighbour has one"), "{report}");
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(out).unwrap()).unwrap()["lat"], 46.51);
+
+    // What was granted can be taken back.
+    assert_eq!(msm(&attic.home, &["revoke-grant", "gps-sharing", "gps"]).await.code, 0);
+    assert_eq!(ask(&phone, &[]).await.code, 4);
 }
 
 /// A gpsd that hangs, and some that are none: the reason is told, and the node is as well as ever.

@@ -214,10 +214,14 @@ pub struct Node {
 impl Node {
     /// Starts a node and waits until it listens and answers.
     pub async fn start(home: &Home, flags: &[&str]) -> Self {
+        Self::start_by(Command::new(MSM), home, flags).await
+    }
+
+    /// Starts a node by a command that runs `msm` with the arguments it is given.
+    pub async fn start_by(mut command: Command, home: &Home, flags: &[&str]) -> Self {
         let name = home.folder().file_name().unwrap().to_string_lossy().into_owned();
         let log = home.folder().join("node.log");
         let peer = PeerId::of(&home.identity().unwrap().public());
-        let mut command = Command::new(MSM);
         command.args(["node", "-v"]).args(flags).arg("--home").arg(home.folder());
         let child = clean(&mut command)
             .stdin(Stdio::null())

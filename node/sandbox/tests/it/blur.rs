@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use image::RgbaImage;
+use msm_protocol::RefusalCode;
 use msm_sandbox::{Op, Package, Work};
 use serde::{Deserialize, Serialize};
 
-use crate::rig::{Rig, in_parts, package};
+use crate::rig::{Rig, framed, frames, in_parts, package, shipped, wasm_package};
 
 /// What the benchmark takes for native speed.
 #[path = "../../examples/blur/mod.rs"]
@@ -17,8 +18,13 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../services/image-blur")
 }
 
-fn blur(radius: u32) -> Arc<Package> {
-    package(fs::read(folder().join("src/main.js")).unwrap(), Work::ImageRows { halo: radius }, true)
+/// Both variants. Whatever one gives, the other has to give too.
+fn variants(radius: u32) -> [(&'static str, Arc<Package>); 2] {
+    let work = Work::ImageRows { halo: radius };
+    [
+        ("js", package(shipped("image-blur/src/main.js"), work, true)),
+        ("wasm", wasm_package(shipped("image-blur/build/image-blur.wasm"), work, true)),
+    ]
 }
 
 /// One of the service's test files.
@@ -76,16 +82,57 @@ async fn the_golden_pictures_come_out_whole_and_in_any_number_of_parts() {
         let file = |name: &str| Bytes::from(fs::read(folder().join("tests").join(name)).unwrap());
         let (input, expected) = (file(&case.input), pixels(&file(&case.expect)));
         let tolerance: u8 = case.compare.strip_prefix("image:").unwrap().parse().unwrap();
-        let package = blur(case.params.radius);
         let params = serde_json::to_string(&case.params).unwrap();
-        let whole = rig.run(&package, Op::Whole, &params, input.clone()).await.unwrap().bytes;
-        let difference = distance(&pixels(&whole), &expected);
-        assert!(difference <= tolerance, "{name}: differs by {difference}");
-        for want in case.chunks {
-            let (merged, count) = in_parts(&rig, &package, want, &params, input.clone()).await.unwrap();
-            assert_eq!(count, want as usize);
-            assert!(merged == whole, "{name} in {want} parts differs from the whole");
+        let mut agreed: Option<Bytes> = None;
+        for (engine, package) in variants(case.params.radius) {
+            let whole = rig.run(&package, Op::Whole, &params, input.clone()).await.unwrap().bytes;
+            let difference = distance(&pixels(&whole), &expected);
+            assert!(difference <= tolerance, "{name}, {engine}: differs by {difference}");
+            for want in &case.chunks {
+                let (merged, count) = in_parts(&rig, &package, *want, &params, input.clone()).await.unwrap();
+                assert_eq!(count, *want as usize);
+                assert!(merged == whole, "{name}, {engine}: in {want} parts differs from the whole");
+            }
+            assert!(*agreed.get_or_insert_with(|| whole.clone()) == whole, "{name}: the variants do not agree");
         }
+    }
+}
+
+/// What a job does that has workers of both kinds.
+#[tokio::test]
+async fn parts_of_both_variants_make_one_picture() {
+    let rig = Rig::new();
+    let input = Bytes::from(shipped("image-blur/tests/photo.jpg"));
+    for (kind, radius) in [(Kind::Box, 4), (Kind::Gaussian, 7)] {
+        let params = serde_json::to_string(&Params { kind, radius }).unwrap();
+        let packages = variants(radius).map(|(_, package)| package);
+        let whole = rig.run(&packages[0], Op::Whole, &params, input.clone()).await.unwrap().bytes;
+        let split = rig.run(&packages[1], Op::Split { want: 6, target_bytes: 1 << 30 }, &params, input.clone()).await;
+        let mut outputs = Vec::new();
+        for (index, task) in frames(&split.unwrap().bytes).into_iter().enumerate() {
+            let op = Op::Part { index: index as u32, count: 6 };
+            outputs.push(rig.run(&packages[index % 2], op, &params, task).await.unwrap().bytes);
+        }
+        assert_eq!(outputs.len(), 6);
+        let merged = rig.run(&packages[1], Op::Merge, &params, framed(&outputs)).await.unwrap().bytes;
+        assert!(merged == whole, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_filter_says_what_it_misses() {
+    let rig = Rig::new();
+    let [_, (_, wasm)] = variants(3);
+    for (params, reason) in [
+        ("{}", "MSM_PARAM_RADIUS must be a number up to 50, not missing"),
+        (r#"{"radius":51}"#, "MSM_PARAM_RADIUS must be a number up to 50, not 51"),
+        (r#"{"radius":0}"#, "a radius from 1"),
+        (r#"{"radius":3,"kind":"mean"}"#, "MSM_PARAM_KIND must be box or gaussian"),
+    ] {
+        let tile: Vec<u8> = [1u32, 1, 0, 0, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let refusal = rig.run(&wasm, Op::Part { index: 0, count: 1 }, params, tile).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::ServiceFailed, "{params}: {refusal}");
+        assert!(refusal.reason.contains(reason), "{params}: {refusal}");
     }
 }
 
@@ -128,16 +175,20 @@ async fn the_service_does_what_its_definition_says() {
         let png = Bytes::from(png.into_inner());
         for (kind, radius) in [Kind::Box, Kind::Gaussian].into_iter().flat_map(|k| [1, 2, 3, 8, 50].map(|r| (k, r))) {
             let params = serde_json::to_string(&Params { kind, radius }).unwrap();
-            let output = rig.run(&blur(radius), Op::Whole, &params, png.clone()).await.unwrap().bytes;
-            let output = pixels(&output);
-            if kind == Kind::Box {
-                let native = native::box_blur(input.as_raw(), width as usize, height as usize, radius as usize);
-                assert!(*output.as_raw() == native, "{width}x{height}, radius {radius}: not the native blur");
+            let defined = definition(&input, kind, radius);
+            for (engine, package) in variants(radius) {
+                let what = format!("{engine}, {width}x{height}, {kind:?} of radius {radius}");
+                let output = rig.run(&package, Op::Whole, &params, png.clone()).await.unwrap().bytes;
+                let output = pixels(&output);
+                if kind == Kind::Box {
+                    let native = native::box_blur(input.as_raw(), width as usize, height as usize, radius as usize);
+                    assert!(*output.as_raw() == native, "{what}: not the native blur");
+                }
+                let apart = distance(&output, &defined);
+                // Weights in whole numbers round a few means to the other side, in each of the two passes.
+                let most = if kind == Kind::Box { 0 } else { 1 };
+                assert!(apart <= most, "{what}: {apart} apart");
             }
-            let apart = distance(&output, &definition(&input, kind, radius));
-            // Weights in whole numbers round a few means to the other side, in each of the two passes.
-            let most = if kind == Kind::Box { 0 } else { 1 };
-            assert!(apart <= most, "{width}x{height}, {kind:?} of radius {radius}: {apart} apart");
         }
     }
 }

@@ -3,6 +3,7 @@
 mod asks;
 mod blur;
 mod guests;
+mod gzip;
 mod hostile;
 mod modules;
 mod pool;

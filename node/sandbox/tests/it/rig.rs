@@ -36,6 +36,19 @@ pub fn package(source: impl AsRef<[u8]>, work: Work, image: bool) -> Arc<Package
     })
 }
 
+/// A file of the services that ship with msm.
+pub fn shipped(path: &str) -> Vec<u8> {
+    let services = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services");
+    std::fs::read(services.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The same for a WebAssembly variant.
+pub fn wasm_package(module: impl AsRef<[u8]>, work: Work, image: bool) -> Arc<Package> {
+    let mut package = package(module, work, image);
+    Arc::get_mut(&mut package).unwrap().engine = Engine::Wasm;
+    package
+}
+
 impl Rig {
     pub fn new() -> Self {
         Self::with(config())

@@ -7,9 +7,10 @@ mod crew;
 mod picture;
 
 use std::{
+    collections::HashSet,
     fs,
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ use crew::Crew;
 const RADIUS: u64 = 8;
 /// All workers must be connected within this.
 const GATHER: Duration = Duration::from_secs(30);
+/// Between two small pictures: workers ration the offers that they look at.
+const WARM_PAUSE: Duration = Duration::from_millis(100);
 /// The name that the demo's service is called by.
 const SERVICE: &str = "image-blur";
 
@@ -115,9 +118,8 @@ async fn with_node(
         &format!("{} and this one, {} processes on 127.0.0.1", crew.names().join(", "), crew.len() + 1),
     );
 
-    // The first call installs the service on every device: by its hash, from the device that publishes the market.
-    let sample = picture::draw(64, 64).map_err(failed)?;
-    call(&door, invoke(args, "image/png", false), sample, &mut |_| {}).await?;
+    // The first calls install the service on every device: by its hash, from the device that publishes the market.
+    warm(args, &door, crew.len()).await?;
     say(screen, "service", "image-blur fetched by hash and verified on every device");
 
     let mut progress = Progress::new(screen.style);
@@ -266,6 +268,21 @@ async fn call(
         Response { reply: Reply::Job(report), output } => Ok((*report, output)),
         other => Err(CommandError::new(ErrorCode::Failed, format!("not the report of a job: {:?}", other.reply))),
     }
+}
+
+/// Blurs a small picture until every worker has done a part: then all have the service, compiled. One that takes longer
+/// than that is left as it is.
+async fn warm(args: &Demo, door: &NodeDoor, workers: usize) -> Result<(), Stop> {
+    let sample = picture::draw(64, 64).map_err(failed)?;
+    let end = Instant::now() + GATHER;
+    let mut warm = HashSet::new();
+    while warm.len() < workers && Instant::now() < end {
+        let (report, _) = call(door, invoke(args, "image/png", false), sample.clone(), &mut |_| {}).await?;
+        let took_part = report.devices.iter().filter(|device| !device.local && device.tasks > 0);
+        warm.extend(took_part.map(|device| device.peer_id));
+        tokio::time::sleep(WARM_PAUSE).await;
+    }
+    Ok(())
 }
 
 async fn status(door: &NodeDoor) -> Result<crate::command::Status, CommandError> {

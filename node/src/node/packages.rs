@@ -170,10 +170,27 @@ pub async fn install(
     let variant = variant.hash;
     let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source, files });
     ctx.packages.keep(package.clone());
+    compile_ahead(ctx, &package);
     // Whoever has it serves it: neighbours need not find the publisher.
     ctx.net.provide(release.manifest).await;
     ctx.net.provide(variant).await;
     Ok(package)
+}
+
+/// Has WebAssembly compiled before its first task needs it. Not as a part of that task: one that is cancelled, because
+/// somebody else was quicker, would take the half-done work with it, and this device would stay too slow for ever.
+fn compile_ahead(ctx: &Arc<Context>, package: &Arc<Installed>) {
+    if package.engine != Engine::Wasm {
+        return;
+    }
+    let (ctx, package) = (ctx.clone(), package.clone());
+    tokio::spawn(async move {
+        // Compiled code depends on no parameter. What is wrong with it, the first task will be told.
+        let package = package.package("{}");
+        if let Err(refusal) = ctx.sandbox.prepare(&package).await {
+            tracing::debug!(service = package.label, %refusal, "not compiled ahead");
+        }
+    });
 }
 
 async fn fetch_files(

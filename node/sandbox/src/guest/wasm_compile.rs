@@ -21,7 +21,7 @@ impl Compiler {
     pub fn compile(&self, source: &[u8]) -> Result<Vec<u8>, Failure> {
         let bad = |text: String| Failure::new(Fault::BadPackage, text);
         wasm_check::check(source).map_err(|error| bad(error.to_string()))?;
-        self.0.precompile_module(source).map_err(|error| bad(format!("it does not compile: {error}")))
+        self.0.precompile_module(source).map_err(|error| bad(format!("it does not compile: {error:#}")))
     }
 
     /// What compiled code depends on beside the module: version, settings, processor. Code of one fingerprint is of no

@@ -16,9 +16,9 @@ use crate::{
     rig::{Rig, package},
 };
 
-const DEADLINE: Duration = Duration::from_millis(300);
+pub const DEADLINE: Duration = Duration::from_millis(300);
 /// The promise: whatever a guest does, its call is over by then. SIGKILL comes 200 ms after the deadline.
-const OVER_BY: Duration = Duration::from_millis(550);
+pub const OVER_BY: Duration = Duration::from_millis(550);
 
 /// A program of the zoo. Its first line says how it must end; then it may say what it asks for (`// asks: net gps`), and
 /// further modules follow it (`// module: PATH`).
@@ -61,7 +61,7 @@ fn zoo() -> Vec<Hostile> {
 
 /// Whether an outcome is one of the verdicts. `soft-deadline` means that the guest was stopped by its own child, and
 /// not by the parent's SIGKILL.
-fn matches(verdicts: &str, outcome: &str) -> bool {
+pub fn matches(verdicts: &str, outcome: &str) -> bool {
     verdicts.split(' ').any(|verdict| match verdict {
         "soft-deadline" => outcome.starts_with("deadline: ") && !outcome.contains("killed"),
         "output" => outcome.starts_with("output of "),
@@ -246,7 +246,7 @@ async fn hostile_inputs_of_built_in_work_are_refused() {
 }
 
 /// Resident memory of this process in bytes.
-fn resident() -> u64 {
+pub fn resident() -> u64 {
     let Ok(text) = fs::read_to_string("/proc/self/statm") else { return 0 };
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }

@@ -5,6 +5,7 @@ mod blur;
 mod guests;
 mod gzip;
 mod hostile;
+mod hostile_wasm;
 mod modules;
 mod pool;
 mod rig;

@@ -1,0 +1,3 @@
+;; expect: bad-package
+;; says: it is a component
+(component)

@@ -1,0 +1,8 @@
+;; expect: soft-deadline
+;; asks: gps
+(module
+  (import "msm_v1" "call" (func $call (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "progress0.5gps.positionnet.fetchimage.decode{}")
+  (func (export "_start")
+    (loop $l (drop (call $call (i32.const 11) (i32.const 12) (i32.const 44) (i32.const 2))) (br $l))))

@@ -1,0 +1,5 @@
+;; expect: bad-package
+;; says: not a module that runs here
+(module
+  (memory (export "memory") 1)
+  (func (export "_start") (drop (i32.add (i32.const 1) (f32.const 1)))))

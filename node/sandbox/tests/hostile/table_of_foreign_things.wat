@@ -1,0 +1,5 @@
+;; expect: bad-package
+(module
+  (table 1 externref)
+  (memory (export "memory") 1)
+  (func (export "_start")))

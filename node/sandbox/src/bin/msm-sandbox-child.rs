@@ -76,6 +76,13 @@ mod linux {
                 "memfd_create" => libc::syscall(libc::SYS_memfd_create, c"x".as_ptr(), 0),
                 "prlimit64" => libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_CPU, null::<u8>(), null::<u8>()),
                 "rt_sigaction" => libc::syscall(libc::SYS_rt_sigaction, libc::SIGSYS, null::<u8>(), null::<u8>(), 8),
+                "sigaction-alarm" => {
+                    libc::syscall(libc::SYS_rt_sigaction, libc::SIGALRM, null::<u8>(), null::<u8>(), 8)
+                }
+                "sigaltstack" => libc::syscall(libc::SYS_sigaltstack, null::<u8>(), null::<u8>()),
+                "setitimer" => libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, null::<u8>(), null::<u8>()),
+                "seccomp" => libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, null::<u8>()),
+                "new-code" => new_code(),
                 "kill-parent" => libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getppid), 0),
                 "tgkill-other" => libc::syscall(libc::SYS_tgkill, 1, 1, libc::SIGABRT),
                 "mmap-exec" => libc::syscall(
@@ -129,6 +136,24 @@ mod linux {
             }
         };
         Some(returned)
+    }
+
+    /// Writes machine code to memory, makes it executable, and runs it.
+    unsafe fn new_code() -> i64 {
+        #[cfg(target_arch = "x86_64")]
+        const CODE: [u8; 6] = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
+        #[cfg(target_arch = "aarch64")]
+        const CODE: [u8; 8] = [0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, 42; ret
+        // SAFETY: the page is ours, and the code is a whole function.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let page = libc::mmap(null_mut(), 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            std::ptr::copy_nonoverlapping(CODE.as_ptr(), page.cast(), CODE.len());
+            if libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_EXEC) != 0 {
+                return -1;
+            }
+            i64::from(std::mem::transmute::<*mut libc::c_void, extern "C" fn() -> i32>(page)())
+        }
     }
 
     static LONG: libc::timespec = libc::timespec { tv_sec: 3600, tv_nsec: 0 };

@@ -12,8 +12,16 @@ const LOOP: &str = "export function run() { for (;;) {} }";
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::sync::Arc;
+
+    use msm_sandbox::Package;
+
     use super::*;
-    use crate::rig::{children_of, until};
+    use crate::{
+        hostile::resident,
+        rig::{children_of, until},
+        wasm::{ECHO, module},
+    };
 
     fn children() -> Vec<(u32, bool)> {
         children_of(std::process::id())
@@ -111,22 +119,43 @@ mod linux {
     }
 
     #[tokio::test]
-    async fn two_hundred_jobs_leave_nothing_behind() {
+    async fn a_thousand_jobs_leave_nothing_behind() {
         let mut rig = Rig::new();
+        let wasm = |body: &str| {
+            let text = format!("(module (memory (export \"memory\") 1) (func $f (export \"_start\") {body}))");
+            Arc::new(module(text, Work::Whole))
+        };
+        let (echo, traps, loops) =
+            (Arc::new(module(ECHO, Work::Whole)), wasm("unreachable"), wasm("(loop $l (br $l))"));
+        let grows = wasm("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable");
+        let crashes = Arc::new(Package { label: "//probe segfault".into(), ..Arc::into_inner(wasm("nop")).unwrap() });
+        let mut broken = Arc::into_inner(wasm("")).unwrap();
+        broken.source = broken.source.slice(..20);
+        let broken = Arc::new(broken);
+        let again = async |rig: &Rig, package| rig.run(package, Op::Whole, "{}", "through").await;
         rig.works().await;
-        let files = open_files();
+        again(&rig, &echo).await.unwrap();
+        let (files, before) = (open_files(), resident());
         let generous = rig.budget.time;
-        for job in 0..200u32 {
+        for job in 0..1000u32 {
             rig.client = peer((job % 5) as u8);
             rig.budget.time = generous;
-            match job % 10 {
+            match job % 20 {
                 0 => drop(rig.text("//probe segfault").await.unwrap_err()),
                 1 => drop(rig.body("throw new Error('x')").await.unwrap_err()),
-                2 => {
+                2 | 3 => {
                     rig.budget.time = Duration::from_millis(20);
-                    rig.text(LOOP).await.unwrap_err();
+                    match job % 20 {
+                        2 => drop(rig.text(LOOP).await.unwrap_err()),
+                        _ => drop(again(&rig, &loops).await.unwrap_err()),
+                    }
                 }
-                3 => drop(rig.text("//probe socket").await.unwrap_err()),
+                4 => drop(rig.text("//probe socket").await.unwrap_err()),
+                5 => drop(again(&rig, &traps).await.unwrap_err()),
+                6 => drop(again(&rig, &grows).await.unwrap_err()),
+                7 => drop(again(&rig, &crashes).await.unwrap_err()),
+                8 => drop(again(&rig, &broken).await.unwrap_err()),
+                9..=13 => assert_eq!(again(&rig, &echo).await.unwrap().bytes, "through"),
                 _ => rig.works().await,
             }
         }
@@ -134,6 +163,8 @@ mod linux {
         until("all dead children are reaped", || children().len() <= 3 && children().iter().all(|child| !child.1))
             .await;
         until("their channels are closed", || open_files() <= files + 3).await;
+        let grown = resident().saturating_sub(before);
+        assert!(grown <= 32 << 20, "this process grew by {grown} bytes");
         drop(rig);
         until("the last children go with the sandbox", || children().is_empty()).await;
     }
@@ -144,6 +175,27 @@ mod linux {
         let source = "let kept = []; export function run(input) { kept.push(kept); globalThis.x = [globalThis, input];
             console.log('x'); return input; }";
         let package = package(source, Work::Whole, true);
+        assert!(growth(&rig, &package).await < 1 << 20);
+        // The inputs hang in cycles of the guest's; a child that kept them would hit its limits.
+        let input = bytes::Bytes::from(vec![7u8; 16 << 20]);
+        for _ in 0..40 {
+            rig.run(&package, Op::Whole, "{}", input.clone()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn b28_a_wasm_child_does_not_grow_from_call_to_call() {
+        let rig = Rig::with(SandboxConfig { warm: 0, ..config() });
+        let package = Arc::new(module(ECHO, Work::Whole));
+        assert!(growth(&rig, &package).await < 1 << 20);
+        let input = bytes::Bytes::from(vec![7u8; 16 << 20]);
+        for _ in 0..40 {
+            rig.run(&package, Op::Whole, "{}", input.clone()).await.unwrap();
+        }
+    }
+
+    /// Bytes that the only child grows by in 2,700 calls, after 300 to warm up.
+    async fn growth(rig: &Rig, package: &Arc<Package>) -> u64 {
         let resident = || {
             let (pid, _) = children()[0];
             let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
@@ -152,18 +204,12 @@ mod linux {
         let input = vec![7u8; 4096];
         let mut after_warm_up = 0;
         for call in 0..3_000 {
-            rig.run(&package, Op::Whole, "{}", input.clone()).await.unwrap();
+            rig.run(package, Op::Whole, "{}", input.clone()).await.unwrap();
             if call == 300 {
                 after_warm_up = resident();
             }
         }
-        let grown = resident().saturating_sub(after_warm_up);
-        assert!(grown < 1 << 20, "2,700 calls left {grown} bytes");
-        // The inputs hang in cycles of the guest's; a child that kept them would hit its limits.
-        let input = bytes::Bytes::from(vec![7u8; 16 << 20]);
-        for _ in 0..40 {
-            rig.run(&package, Op::Whole, "{}", input.clone()).await.unwrap();
-        }
+        resident().saturating_sub(after_warm_up)
     }
 }
 

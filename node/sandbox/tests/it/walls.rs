@@ -5,10 +5,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use msm_protocol::RefusalCode;
-use msm_sandbox::{Sandbox, SandboxConfig, SandboxError, WallName, WallPolicy};
+use msm_protocol::{ContentHash, Refusal, RefusalCode};
+use msm_sandbox::{Op, Package, Sandbox, SandboxConfig, SandboxError, WallName, WallPolicy, Work};
 
-use crate::rig::{Rig, children_of, config, until};
+use crate::{
+    rig::{Rig, children_of, config, until},
+    wasm::module,
+};
 
 #[tokio::test]
 async fn b37_forbidden_system_calls_kill_and_are_named() {
@@ -37,6 +40,67 @@ async fn b37_forbidden_system_calls_kill_and_are_named() {
         assert!(refusal.reason.contains(&format!("({name})")), "{probe}: {refusal}");
         rig.works().await;
     }
+}
+
+/// A probe that native code makes inside a child with compiled code, after the seal and with an instance in place.
+async fn in_wasm(rig: &Rig, probe: &str) -> Result<String, Refusal> {
+    let label = format!("//probe {probe}");
+    let package = module("(module (memory (export \"memory\") 1) (func (export \"_start\")))", Work::Whole);
+    let package = Package { hash: ContentHash::of(label.as_bytes()), label, ..package };
+    let output = rig.run(&Arc::new(package), Op::Whole, "{}", "").await?;
+    Ok(String::from_utf8(output.bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn b37_the_process_of_compiled_code_may_do_no_more() {
+    let rig = Rig::new();
+    let table = [
+        ("openat", "openat"),
+        ("socket", "socket"),
+        ("execve", "execve"),
+        ("ptrace", "ptrace"),
+        ("clone", "clone"),
+        ("io_uring_setup", "io_uring_setup"),
+        ("memfd_create", "memfd_create"),
+        ("prlimit64", "prlimit64"),
+        ("rt_sigaction", "rt_sigaction"),
+        ("sigaction-alarm", "rt_sigaction"),
+        ("sigaltstack", "sigaltstack"),
+        ("seccomp", "seccomp"),
+        ("tgkill-other", "tgkill"),
+        ("mmap-exec", "mmap"),
+        ("mprotect-exec", "mprotect"),
+        ("new-code", "mprotect"),
+        ("read-other", "unnamed"),
+        ("write-stderr", "unnamed"),
+        ("sleep", "unnamed"),
+    ];
+    for (probe, name) in table {
+        let refusal = in_wasm(&rig, probe).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::TaskCrashed, "{probe}: {refusal}");
+        assert!(refusal.reason.contains("SIGSYS"), "{probe}: {refusal}");
+        assert!(refusal.reason.contains(&format!("({name})")), "{probe}: {refusal}");
+    }
+    assert_eq!(in_wasm(&rig, "pid").await.unwrap()[..3], *"ok ");
+    // Its alarm is its own: stopping it leaves the parent's SIGKILL.
+    in_wasm(&rig, "setitimer").await.unwrap();
+    let refusal = rig.text("//probe setitimer").await.unwrap_err();
+    assert!(refusal.reason.contains("(setitimer)"), "{refusal}");
+    for probe in ["sigaltstack", "seccomp", "new-code", "sigaction-alarm"] {
+        assert!(rig.text(&format!("//probe {probe}")).await.unwrap_err().reason.contains("SIGSYS"), "{probe}");
+    }
+    // A crash of its own is told as what it was, though the engine has the signal.
+    let refusal = in_wasm(&rig, "segfault").await.unwrap_err();
+    assert!(refusal.reason.contains("SIGSEGV"), "{refusal}");
+    rig.works().await;
+}
+
+#[tokio::test]
+async fn without_the_walls_of_system_calls_new_code_runs() {
+    // The probe above is able to fail.
+    let rig = Rig::without(&[WallName::Seccomp]);
+    assert_eq!(in_wasm(&rig, "new-code").await.as_deref(), Ok("ok 42"));
+    assert_eq!(rig.text("//probe new-code").await.as_deref(), Ok("ok 42"));
 }
 
 #[tokio::test]

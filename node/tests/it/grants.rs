@@ -236,3 +236,49 @@ async fn b77_a_job_whose_grant_is_taken_back_is_stopped() {
     assert!(error.message.contains("slow may not use device"), "{error}");
     until("nothing runs there", SOON, async || (worker.status().await.running_tasks == 0).then_some(())).await;
 }
+
+/// A guest with every right that asks for more than there is, for what there is not, and for nonsense.
+#[tokio::test]
+async fn a_greedy_guest_is_held_to_its_bounds_and_written_down() {
+    let lab = Lab::new();
+    let source = "export async function run(input, ctx) {
+          const said = async (what) => { try { await what(); return 'done'; } catch (e) { return e.name; } };
+          const out = [];
+          out.push(await said(() => ctx.device.status({ everything: true })));
+          out.push(await said(() => ctx.net.fetch('x'.repeat(100000))));
+          out.push(await said(() => ctx.gps.position({})));
+          let answered = 0;
+          let last = 'done';
+          while (last === 'done' && answered < 2000) {
+            last = await said(() => ctx.device.status({}));
+            if (last === 'done') answered += 1;
+          }
+          return [...out, last, answered].join(' ');
+        }";
+    let greedy =
+        lab.service("greedy", "1.0.0", "[permissions]\ndevice = true\nnet = [\"*\"]\n[limits]\ntime = \"30s\"", source);
+    let market = lab.market("shop", &[greedy]);
+    let home = lab.home("desk");
+    market.served_by(&home);
+    let node = Node::start(&home, &[]).await;
+    for right in ["device", "net"] {
+        assert_eq!(msm(&home, &["grant", "greedy", right, "--to", "own"]).await.code, 0);
+    }
+    let invoke = Invoke { service: "greedy".into(), local: true, ..Invoke::default() };
+    let (_, output) = node.job(invoke.clone(), "x", |_| {}).await;
+    let text = String::from_utf8(output.to_vec()).unwrap();
+    let words: Vec<&str> = text.split(' ').collect();
+    let [status, fetch, position, last, answered] = words.as_slice() else { panic!("{text}") };
+    eprintln!("{text}");
+    assert_eq!((*position, *last), ("PermissionError", "RangeError"), "{text}");
+    assert!(*fetch != "done" && ["done", "TypeError"].contains(status), "{text}");
+    let answered: usize = answered.parse().unwrap();
+    assert!((990..=1_000).contains(&answered), "1,000 questions in one task, whatever they are: {text}");
+    let history = msm(&home, &["history", "--json"]).await.json();
+    let entries = history["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 1_000, "as many as one answer has");
+    assert!(entries.iter().all(|it| it["op"] == "device.status" && it["own"] == true), "{}", entries[0]);
+    // The node is as well as before.
+    let (_, again) = node.job(invoke, "x", |_| {}).await;
+    assert_eq!(again, output);
+}

@@ -21,6 +21,7 @@ mod grants;
 mod guests;
 mod jobs;
 mod kills;
+mod live;
 mod market;
 mod positions;
 mod remote_split;

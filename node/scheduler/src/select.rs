@@ -153,7 +153,8 @@ pub fn select(
     let own_eqs = eqs::with_net(own.eqs, Duration::ZERO);
     let own_power = power(own_eqs, own.ext.slots);
     let (mut fits, mut rows) = (Vec::new(), Vec::new());
-    match job.not_here.clone().or_else(|| need.unmet_by(own, own_eqs)) {
+    // What no owner can allow is said first.
+    match need.unmet_by(own, own_eqs).or_else(|| job.not_here.clone()) {
         None => fits.push(Fit {
             peer: None,
             eqs: own_eqs,

@@ -159,8 +159,26 @@ async fn gps_sharing_tells_a_neighbours_cell_to_whom_he_allows_it() {
     }
     assert!(second["age"].as_u64() >= Some(age), "{second}");
 
+    // Whose device could not do it is not asked to allow it.
+    let report = ask(&phone, &["--json", "-o", "there.json"]).await.json();
+    assert_eq!(report["notes"], serde_json::json!([]), "{report}");
+    assert!(!msm(&phone.home, &["pending"]).await.text().contains("gps-sharing"));
+    // What the service says of a failure is told once, where nobody else can be asked. It takes a second to be too old.
+    let early = until("the answer is a second old", SOON, async || {
+        let ran = ask(&phone, &["--json", "-o", "there.json", "-p", "max-age=0"]).await;
+        (ran.code != 0).then_some(ran)
+    })
+    .await;
+    let message = early.error()["message"].as_str().unwrap().to_owned();
+    assert_eq!(early.code, 6, "{message}");
+    assert!(message.starts_with("refused: service-failed: RangeError: gps.position: a coarse position"), "{message}");
+
     // His own jobs need his word too; then he asks nobody.
-    assert_eq!(ask(&attic, &["--json"]).await.error()["code"], "no-device");
+    let refused = ask(&attic, &["--json"]).await.error();
+    assert_eq!(
+        (&refused["code"], &refused["try"][1]),
+        (&"no-device".into(), &"msm grant test/gps-sharing gps --to own".into())
+    );
     assert_eq!(msm(&attic.home, &["grant", "gps-sharing", "gps", "--to", "own"]).await.code, 0);
     let out = attic.home.folder().join("here.json");
     let report = ask(&attic, &["--json", "-o", out.to_str().unwrap()]).await.json();

@@ -305,7 +305,9 @@ impl Driver<'_> {
     fn weigh(&mut self, input: Input) -> Input {
         let Input::Failed { worker: Worker::Remote(peer), attempt, refusal } = &input else { return input };
         let first = *self.failed_on.entry(attempt.task).or_insert(*peer);
-        if !refusal.code.is_deterministic() || first != *peer {
+        // Where nobody else can be asked, his word is all there is.
+        let alone = self.remotes.len() == 1 && self.no_local() && self.spare.is_empty();
+        if !refusal.code.is_deterministic() || first != *peer || alone {
             return input;
         }
         let refusal = Refusal::new(RefusalCode::TaskCrashed, refusal.to_string());

@@ -257,18 +257,27 @@ impl Invocation {
         let need = self.requirements(manifest)?;
         let wish = self.wish(&manifest.constraints.devices)?;
         let service = Arc::new(installed.service(market, alias));
-        let not_here = self.not_here(&service).await?;
+        let not_here = self.not_here(&service, &need).await?;
         Ok(Resolved { market, index_version, release, installed, service, not_here, params, need, wish })
     }
 
     /// Whether this device may work on the job, as far as its owner's grants go. Other devices may all the same.
-    async fn not_here(&mut self, service: &Arc<Service>) -> Result<Option<PermissionError>, CommandError> {
+    async fn not_here(
+        &mut self,
+        service: &Arc<Service>,
+        need: &Requirements,
+    ) -> Result<Option<PermissionError>, CommandError> {
         let (steward, caller) = (&self.ctx.steward, self.ctx.steward.caller(self.ctx.local));
-        let admitted = match self.invoke.plan {
+        // Whose device could not do it anyway is not asked for a grant that would not help.
+        let could = self.could(need);
+        let admitted = match self.invoke.plan || !could {
             true => steward.at_gate(|gate| gate.check_all(service, &caller)),
             false => steward.admit(service, &caller).await,
         };
         let Err(error) = admitted else { return Ok(None) };
+        if !could {
+            return Ok(Some(error));
+        }
         if self.invoke.local {
             let denied = CommandError::new(ErrorCode::NotAllowed, format!("refused: denied: {error}"));
             return Err(match error.r#try() {
@@ -278,6 +287,12 @@ impl Invocation {
         }
         self.record.report.notes.push(format!("this device did not work itself: {}", error.text_for(caller.kin)));
         Ok(Some(error))
+    }
+
+    /// Whether this device meets the constraints now.
+    fn could(&self, need: &Requirements) -> bool {
+        let own = self.ctx.device();
+        need.unmet_by(&own, own.eqs).is_none()
     }
 
     fn check_input(&self, manifest: &msm_protocol::Manifest) -> Result<(), CommandError> {
@@ -396,7 +411,8 @@ impl Invocation {
         if selection.count == 0 {
             let message = format!("no device fits the constraints ({})", reasons());
             let error = CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers");
-            return Err(match resolved.not_here.as_ref().and_then(PermissionError::r#try) {
+            let denial = resolved.not_here.as_ref().filter(|_| self.could(&resolved.need));
+            return Err(match denial.and_then(PermissionError::r#try) {
                 Some(line) => error.or_try(line),
                 None => error,
             });

@@ -87,6 +87,8 @@ export interface Position {
   readonly time: number;
   /** Seconds. */
   readonly age: number;
+  /** What the device has it from, such as `"gpsd"`. */
+  readonly source?: string;
 }
 
 export interface Net {

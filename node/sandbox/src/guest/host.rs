@@ -12,7 +12,7 @@ use super::{
     chance::Chance,
     channel::Channel,
     heap::Account,
-    js::{readable, turns::Turns},
+    js::{readable, rejections::Rejections, turns::Turns},
 };
 use crate::{
     call::{Asks, Engine, Work},
@@ -30,6 +30,7 @@ pub struct Host {
     pub account: Rc<Account>,
     pub chance: Chance,
     pub turns: Turns,
+    pub rejections: Rejections,
     /// Bytes that the host may still lend the guest: decoded pictures, fetched pages.
     pub lent: Cell<u64>,
     package: RefCell<Rc<Loaded>>,
@@ -104,6 +105,7 @@ impl Host {
             account: Rc::default(),
             chance: Chance::new(),
             turns: Turns::default(),
+            rejections: Rejections::default(),
             lent: Cell::default(),
             package: RefCell::new(Rc::new(nothing)),
             deadline: Cell::default(),

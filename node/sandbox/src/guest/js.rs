@@ -6,6 +6,7 @@ mod exports;
 mod modules;
 pub(super) mod natives;
 mod questions;
+pub(super) mod rejections;
 mod text;
 mod timers;
 pub(super) mod turns;
@@ -56,6 +57,10 @@ impl Js {
         runtime.set_max_stack_size(STACK_BYTES);
         let at = host.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || at.is_late())));
+        let at = host.clone();
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(move |ctx, promise, reason, is_handled| {
+            at.rejections.note(&ctx, &promise, reason, is_handled);
+        })));
         let modules = Modules::new(host);
         runtime.set_loader(modules.clone(), modules.clone());
         let context = Context::full(&runtime)?;
@@ -122,10 +127,14 @@ impl Js {
             let prelude = prelude.restore(&ctx).map_err(failed)?;
             let guest = Guest { ctx: ctx.clone(), host: &self.host, exports, prelude };
             guest.settle(evaluation)?;
-            act(&guest)
+            let given = act(&guest)?;
+            self.host.rejections.tell(&ctx, &self.host);
+            // Showing them may have taken what was left of the time.
+            if self.host.is_late() { Err(Failure::deadline(self.host.time())) } else { Ok(given) }
         });
         // What the guest still waits for goes before its context does.
         self.host.turns.clear();
+        self.host.rejections.clear();
         result
     }
 }

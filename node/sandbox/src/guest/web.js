@@ -227,7 +227,10 @@ export default (native, { need, ask, log }) => {
       if (body !== undefined && body !== null) {
         if (args.method !== "POST") throw new TypeError(`fetch: ${args.method} takes no body`);
         if (body instanceof URLSearchParams) args.headers["content-type"] ??= "application/x-www-form-urlencoded;charset=UTF-8";
-        args.body = native.base64(isBytes(body) ? octets(body) : native.utf8(`${body}`));
+        const bytes = isBytes(body) ? octets(body) : native.utf8(`${body}`);
+        // As base64, with the rest of the question, it must fit into a message to the device.
+        if (bytes.length > 48000) throw new RangeError(`fetch: a body of ${bytes.length} bytes, at most 48000`);
+        args.body = native.base64(bytes);
       }
       signal?.throwIfAborted();
       signal?.addEventListener("abort", () => reject(signal.reason), { once: true });

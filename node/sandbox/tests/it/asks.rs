@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use msm_protocol::{ContentHash, Refusal, RefusalCode};
-use msm_sandbox::{Answer, Answering, Ask, AskError, AskErrorKind, Asks, Op, Package, Resources, Work};
+use msm_sandbox::{Answer, Answering, Ask, AskError, AskErrorKind, Asks, Op, Package, Resources, SandboxConfig, Work};
 
-use crate::rig::{Rig, package};
+use crate::rig::{Rig, children_of, config, package, until};
 
 /// Answers questions by their operation and address, and remembers them.
 #[derive(Default)]
@@ -240,29 +240,36 @@ async fn a_thousand_questions_are_answered_and_no_more() {
 }
 
 #[tokio::test]
-async fn questions_left_open_touch_no_later_run() {
+async fn questions_and_timers_left_open_touch_no_later_run() {
     let (rig, device) = (Rig::new(), Arc::new(Device::default()));
-    let source = "export async function run(input, ctx) {
-        const what = new TextDecoder().decode(input);
-        if (what === 'honest') return (await fetch('http://e.org/honest')).text();
-        for (let i = 0; i < 20; i++) fetch('http://e.org/' + what).then(() => console.log('late ' + what));
-        setTimeout(() => console.log('late timer'), 1);
-        if (what === 'x') await fetch('http://e.org/xx');
-        if (what.startsWith('throw')) throw new Error('left them');
-        return 'left'; }";
+    let source = "
+        const busy = () => { for (let i = 0; i < 5e6; i++); };
+        const ways = {
+            async honest() { return (await fetch('http://e.org/honest')).text(); },
+            never() { for (let i = 0; i < 20; i++) fetch('http://e.org/never').then(() => console.log('late')); },
+            // Answered while the guest looks away: the answer waits for the next run.
+            unread() { fetch('http://e.org/x').then(() => console.log('late')); busy(); },
+            async one() { fetch('http://e.org/aaaaaaaaaaaaaaaaaaaa'); await fetch('http://e.org/x'); },
+            timer() { setTimeout(() => console.log('late'), 1); setInterval(() => console.log('later'), 1); },
+            throws() { fetch('http://e.org/never'); throw new Error('left it'); },
+            // So large that only a part of it is on its way.
+            half() { fetch('http://e.org/big9000000').then(() => console.log('late')); busy(); },
+            halfThrows() { ways.half(); throw new Error('left it'); },
+        };
+        export async function run(input) { return (await ways[new TextDecoder().decode(input)]()) ?? 'left'; }";
     let package = asking(source, ALL);
     let run = |input: &'static str| {
         let mut call = rig.call(&package, Op::Whole, "{}", input);
         call.resources = Some(device.clone());
         rig.sandbox.call(call)
     };
-    for input in ["never", "aaaaaaaaaaaaaaaaaaaa", "x", "throw", "throw-never"].repeat(3) {
+    for input in ["never", "unread", "one", "timer", "throws", "half", "halfThrows"].repeat(3) {
         let outcome = run(input).await;
-        assert_eq!(outcome.is_ok(), !input.starts_with("throw"), "{input}: {outcome:?}");
+        assert_eq!(outcome.is_ok(), !input.to_lowercase().contains("throws"), "{input}: {outcome:?}");
         let honest = run("honest").await.unwrap_or_else(|refusal| panic!("after {input}: {refusal}"));
         assert_eq!((&honest.bytes[..], &*honest.log), (&b"body of honest"[..], ""), "after {input}");
     }
-    crate::rig::until("every question given up", || device.open.load(Ordering::SeqCst) == 0).await;
+    until("every question given up", || device.open.load(Ordering::SeqCst) == 0).await;
 }
 
 #[tokio::test]
@@ -307,6 +314,54 @@ async fn the_signal_aborts_shortly_before_the_deadline() {
     let refusal =
         rig.body("ctx.signal.aborted; await new Promise((done) => setTimeout(done, 5000));").await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Deadline);
+}
+
+#[tokio::test]
+async fn a_rejection_that_nobody_waits_for_is_logged() {
+    let rig = Rig::new();
+    let source = "export async function run() {
+        const late = Promise.reject(new RangeError('looked at')); Promise.reject(new TypeError('forgotten'));
+        (async () => { null.x; })(); await null; await late.catch(() => {}); return 'fine'; }";
+    let output = rig.run(&package(source, Work::Whole, false), Op::Whole, "{}", "").await.unwrap();
+    let told = "warn: a promise was rejected, and nothing waits for it: ";
+    let lines: Vec<&str> = output.log.lines().filter_map(|line| line.strip_prefix(told)).collect();
+    assert_eq!(lines, ["TypeError: forgotten", "TypeError: cannot read property 'x' of null"], "{}", output.log);
+    // Thousands are no flood.
+    let source =
+        "export async function run() { for (let i = 0; i < 1e4; i++) Promise.reject(i); await null; return ''; }";
+    let output = rig.run(&package(source, Work::Whole, false), Op::Whole, "{}", "").await.unwrap();
+    assert_eq!(output.log.lines().count(), 8, "{}", output.log);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn b28_what_guests_leave_behind_makes_no_child_grow() {
+    let (rig, device) = (Rig::with(SandboxConfig { warm: 0, ..config() }), Arc::new(Device::default()));
+    let source = "export async function run(input, ctx) {
+        setInterval(() => {}, 1e5); setTimeout(() => globalThis, 0); Promise.reject({ ctx });
+        const copy = structuredClone({ m: new Map([[1, new Uint8Array(1000)]]), me: ctx.params });
+        const url = new URL('http://e.org/?a=1'); url.searchParams.append('b', 'c');
+        ctx.signal.addEventListener('abort', () => ctx);
+        const [place] = await Promise.all([ctx.gps.position(), ctx.device.status(), new Promise((done) => setTimeout(done, 0))]);
+        if (input[0] % 2) throw new Error('odd');
+        return `${url}${place.lat}${copy.m.size}`; }";
+    let package = asking(source, ALL);
+    let resident = || {
+        let (pid, _) = children_of(std::process::id())[0];
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let mut after_warm_up = 0;
+    for round in 0..1_500_u32 {
+        let mut call = rig.call(&package, Op::Whole, "{}", round.to_le_bytes().to_vec());
+        call.resources = Some(device.clone());
+        assert_eq!(rig.sandbox.call(call).await.is_ok(), round % 2 == 0);
+        if round == 300 {
+            after_warm_up = resident();
+        }
+    }
+    let grown = resident().saturating_sub(after_warm_up);
+    assert!(grown < 1 << 20, "1,200 runs left {grown} bytes");
 }
 
 #[tokio::test]

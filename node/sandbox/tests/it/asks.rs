@@ -240,6 +240,20 @@ async fn a_thousand_questions_are_answered_and_no_more() {
 }
 
 #[tokio::test]
+async fn b28_answers_are_held_to_the_memory_limit_until_they_are_dropped() {
+    let (mut rig, device) = (Rig::new(), Arc::new(Device::default()));
+    rig.budget.memory = 16 << 20;
+    let fetching = |keep: bool| {
+        format!(
+            "const kept = []; for (let i = 0; i < 12; i++) {{
+                 const page = await (await fetch('http://e.org/big4000000')).bytes(); if ({keep}) kept.push(page); }} return 'done';"
+        )
+    };
+    assert_eq!(ask(&rig, &device, &fetching(false)).await.as_deref(), Ok("done"));
+    assert_eq!(ask(&rig, &device, &fetching(true)).await.unwrap_err().code, RefusalCode::OutOfMemory);
+}
+
+#[tokio::test]
 async fn questions_and_timers_left_open_touch_no_later_run() {
     let (rig, device) = (Rig::new(), Arc::new(Device::default()));
     let source = "

@@ -189,9 +189,9 @@ impl Markets {
             let bytes = source.get(ctx, release.manifest, release.size, true).await?;
             ctx.net.provide(release.manifest).await;
             let Ok(manifest) = Manifest::from_slice(&bytes) else { continue };
-            for variant in &manifest.variants {
-                source.get(ctx, variant.hash, variant.size, true).await?;
-                ctx.net.provide(variant.hash).await;
+            for (hash, size) in manifest.blobs() {
+                source.get(ctx, hash, size, true).await?;
+                ctx.net.provide(hash).await;
             }
         }
         Ok(())

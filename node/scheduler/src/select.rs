@@ -165,12 +165,14 @@ pub fn select(
         }),
         Some(why) => rows.push(Row { peer: None, eqs: own_eqs, used: false, why }),
     }
+    // Slower than this device is too slow to help it. A device that cannot do the work itself has nothing to compare.
+    let own_share = (!fits.is_empty()).then_some(own_eqs);
     let mut seen = BTreeSet::new();
     for candidate in candidates.iter().filter(|candidate| seen.insert(candidate.peer)) {
         let rtt = candidate.rtt.unwrap_or(eqs::RTT_UNKNOWN);
         let eqs = eqs::with_net(candidate.info.eqs, rtt);
         let peer = Some(candidate.peer);
-        match judge(candidate, eqs, own_eqs, need, wish) {
+        match judge(candidate, eqs, own_share, need, wish) {
             Ok(why) => {
                 let measured = job.rates.iter().find(|(peer, _)| *peer == candidate.peer).map(|(_, rate)| *rate);
                 let measured = measured.filter(|rate| rate.is_finite() && *rate > 0.0).map(|rate| rate * own_power);
@@ -208,7 +210,7 @@ pub fn select(
 fn judge(
     candidate: &Candidate,
     eqs: f64,
-    own_eqs: f64,
+    own_eqs: Option<f64>,
     need: &Requirements,
     wish: DeviceWish,
 ) -> Result<String, String> {
@@ -226,17 +228,17 @@ fn judge(
     if info.ext.slots == 0 {
         return Err(format!("0 of {} slots are free", info.ext.cores));
     }
+    let own_eqs = match own_eqs {
+        Some(own_eqs) if wish.max > 1 => own_eqs,
+        _ => return Ok(format!("EQS {eqs:.0}")),
+    };
     let (score, floor) = (eqs::with_net(info.eqs, Duration::ZERO), OWN_SHARE * own_eqs);
     let rule = |sign| {
         // Whole numbers, unless they would hide the difference.
         let digits = usize::from(sign == "<" && format!("{score:.0}") == format!("{floor:.0}"));
         format!("{score:.digits$} {sign} {floor:.digits$} (80 % of your own {own_eqs:.digits$})")
     };
-    match wish.max > 1 {
-        true if score < floor => Err(rule("<")),
-        true => Ok(rule(">=")),
-        false => Ok(format!("EQS {eqs:.0}")),
-    }
+    if score < floor { Err(rule("<")) } else { Ok(rule(">=")) }
 }
 
 fn into_rows(fits: Vec<Fit>, count: usize, wish: DeviceWish, predicted: &[Duration]) -> Vec<Row> {

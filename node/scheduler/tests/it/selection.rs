@@ -165,6 +165,11 @@ fn the_20_percent_rule_counts_only_when_more_than_one_device_is_wanted() {
     let selection = select(&device(100.0), &[weak], &need, DeviceWish::exactly(1), long_job());
     let rows: Vec<_> = selection.rows.iter().map(|row| (row.peer, row.used, row.why.as_str())).collect();
     assert_eq!(rows, [(Some(peer(3)), true, "highest EQS"), (None, false, "no position source (gps is required)")]);
+    // And so are several: a strong device without the web is helped by weak ones that have it.
+    let not_here = JobShape { not_here: Some("its owner has not granted it".into()), ..long_job() };
+    let selection = select(&device(100.0), &candidates, &anything(), DeviceWish::exactly(2), not_here);
+    let used: Vec<_> = selection.rows.iter().filter(|row| row.used).map(|row| row.peer).collect();
+    assert_eq!(used, [Some(peer(2)), Some(peer(1))]);
 }
 
 #[test]

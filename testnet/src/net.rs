@@ -15,6 +15,10 @@ use crate::node::Client;
 const PREFIX: &str = "msmt";
 /// The interface of each host.
 const INTERFACE: &str = "eth0";
+/// The interface of a host that has the internet, towards it.
+const UPLINK: &str = "eth1";
+/// The internet's only address. To the nodes it is as public as any: nothing outside these namespaces hears of it.
+pub const PUBLIC: &str = "93.184.216.34";
 
 /// Fails, and says what to do, where namespaces cannot be made.
 ///
@@ -95,6 +99,35 @@ impl Net {
     /// Calls `msm` on `host`, with the home of that name.
     pub fn client(&self, host: &str) -> Result<Client> {
         Ok(Client::new(self.file(host))?.inside(&self.inside(host)?))
+    }
+
+    /// One more host, which is the internet: it has a public address ([`PUBLIC`]), and a cable to each of `hosts`, whose
+    /// default route it becomes. The other hosts have none.
+    pub fn add_internet(&mut self, name: &str, hosts: &[&str]) -> Result<()> {
+        let there = self.namespace(name);
+        let insides = hosts.iter().map(|host| self.inside(host)).collect::<Result<Vec<_>>>()?;
+        self.hosts.push(name.to_owned());
+        ip(&["netns", "add", &there])?;
+        ip(&["-n", &there, "link", "set", "lo", "up"])?;
+        ip(&["-n", &there, "addr", "add", &format!("{PUBLIC}/32"), "dev", "lo"])?;
+        for (number, inside) in insides.iter().enumerate() {
+            let port = format!("port{number}");
+            let (near, far) = (format!("10.78.{number}.2"), format!("10.78.{number}.1"));
+            ip(&["-n", &there, "link", "add", &port, "type", "veth", "peer", "name", UPLINK, "netns", inside])?;
+            ip(&["-n", &there, "addr", "add", &format!("{far}/30"), "dev", &port])?;
+            ip(&["-n", &there, "link", "set", &port, "up"])?;
+            ip(&["-n", inside, "addr", "add", &format!("{near}/30"), "dev", UPLINK])?;
+            ip(&["-n", inside, "link", "set", UPLINK, "up"])?;
+            ip(&["-n", inside, "route", "add", "default", "via", &far])?;
+        }
+        Ok(())
+    }
+
+    /// A program on `host`, not started yet; its process id is the program's own.
+    pub fn command(&self, host: &str, program: &str) -> Result<Command> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.inside(host)?, program]);
+        Ok(command)
     }
 
     /// Pulls the cable of `host`, or plugs it in.

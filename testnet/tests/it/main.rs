@@ -4,3 +4,4 @@ mod arrows;
 mod containers;
 mod demo;
 mod netns;
+mod sharing;

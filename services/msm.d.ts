@@ -98,7 +98,7 @@ export interface Net {
 
 export interface FetchInit {
   method?: "GET" | "HEAD" | "POST";
-  headers?: Record<string, string> | Iterable<[string, string]>;
+  headers?: [string, string][] | Iterable<[string, string]> | Record<string, string>;
   /** Up to about 48 KB. */
   body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams;
   signal?: AbortSignal;
@@ -234,7 +234,7 @@ declare global {
   }
 
   class URLSearchParams implements Iterable<[string, string]> {
-    constructor(init?: string | Record<string, string> | Iterable<[string, string]>);
+    constructor(init?: string | [string, string][] | Iterable<[string, string]> | Record<string, string>);
     readonly size: number;
     append(name: string, value: string): void;
     delete(name: string, value?: string): void;

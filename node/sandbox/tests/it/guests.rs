@@ -92,11 +92,11 @@ async fn the_log_comes_back_with_the_output() {
     let rig = Rig::new();
     let source = "export function run(input, ctx) {
         console.log('a', 1, {b: [2]}, undefined, null, Symbol('s'), () => 1);
-        ctx.log.warn('careful'); ctx.log.error(new TypeError('bad')); ctx.progress(0.5); return ''; }";
+        ctx.log.warn('careful', new Uint8Array([1, 2]), new ArrayBuffer(20)); ctx.log.error(new TypeError('bad')); ctx.progress(0.5); return ''; }";
     let output = rig.run(&package(source, Work::Whole, false), Op::Whole, "{}", "").await.unwrap();
     let lines: Vec<&str> = output.log.lines().collect();
     assert!(lines[0].starts_with(r#"a 1 {"b":[2]} undefined null"#), "{}", output.log);
-    assert_eq!(lines[1], "warn: careful");
+    assert_eq!(lines[1], "warn: careful 2 bytes [1, 2] 20 bytes [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] …");
     assert_eq!(lines[2], "error: TypeError: bad");
     assert!(lines[3].contains("test@1.0.0:3"), "{}", output.log);
 }

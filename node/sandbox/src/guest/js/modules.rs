@@ -120,7 +120,10 @@ fn resolve(base: &str, name: &str, known: impl Fn(&str) -> bool) -> std::result:
     }
     let near = [format!("{path}.js"), format!("{path}.mjs"), format!("{path}/index.js")];
     let hint = near.iter().find(|near| known(near)).map(|near| format!(", but {near} is"));
-    Err(format!("{path} is not in the package{}", hint.unwrap_or_default()))
+    // Its name is not known here, so a cycle through it looks like any missing file.
+    let main =
+        if base.is_empty() { "" } else { " (the main module cannot be imported: move what both need to a file)" };
+    Err(format!("{path} is not in the package{}", hint.as_deref().unwrap_or(main)))
 }
 
 /// A module that this process has compiled itself. The engine believes compiled code, so nothing that came over the
@@ -196,6 +199,7 @@ mod tests {
             ("", "./lib", Err("but lib/index.js is")),
             ("lib/b.js", "./deep/c", Err("but lib/deep/c.mjs is")),
             ("", "./none.js", Err("none.js is not in the package")),
+            ("lib/b.js", "../main.js", Err("main.js is not in the package (the main module cannot be imported")),
             ("", "./a.js?1", Err("not in the package")),
             ("", "./A.js", Err("not in the package")),
             ("", "./lib\\b.js", Err("not in the package")),

@@ -4,6 +4,9 @@ use rquickjs::{Coerced, Ctx, Exception, FromJs, Result, TypedArray, Value};
 
 use super::buffers::Octets;
 
+/// Of a byte array the log shows no more: its kind can be seen, and a line stays a line.
+const SHOWN_BYTES: usize = 16;
+
 /// The UTF-8 of a string.
 pub fn utf8<'js>(ctx: Ctx<'js>, text: Value<'js>) -> Result<Value<'js>> {
     Ok(TypedArray::<u8>::new_copy(ctx.clone(), lossy(&ctx, &text).as_bytes())?.into_value())
@@ -51,6 +54,13 @@ pub fn readable<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
     if let Some(error) = value.as_object().filter(|object| object.is_error()) {
         let field = |name| error.get::<_, Coerced<String>>(name).map(|text| text.0).unwrap_or_default();
         return format!("{}: {}\n{}", field("name"), field("message"), field("stack").trim_end());
+    }
+    if let Some(octets) = Octets::of(value) {
+        // SAFETY: no JavaScript runs while the bytes are shown.
+        let bytes = unsafe { octets.as_slice() };
+        let first = &bytes[..bytes.len().min(SHOWN_BYTES)];
+        let more = if first.len() < bytes.len() { " …" } else { "" };
+        return format!("{} bytes {first:?}{more}", bytes.len());
     }
     let json =
         if value.is_object() && !value.is_function() { ctx.json_stringify(value.clone()).ok().flatten() } else { None };

@@ -24,6 +24,14 @@ impl Account {
         self.limit.set(usize::MAX);
     }
 
+    /// Does something of the host's in the middle of a run: what it takes is not the guest's.
+    pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        let (limit, used) = (self.limit.replace(usize::MAX), self.used.get());
+        let result = act();
+        self.limit.set(limit.saturating_add(self.used.get().saturating_sub(used)));
+        result
+    }
+
     /// Whether something was refused since the last [`Account::allow`].
     pub const fn has_refused(&self) -> bool {
         self.refused.get()

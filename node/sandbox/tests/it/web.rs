@@ -192,3 +192,12 @@ async fn assets_are_read_and_stay_as_they_are() {
         assert_eq!(std::str::from_utf8(&output.bytes).unwrap(), expected);
     }
 }
+
+#[tokio::test]
+async fn the_globals_cost_a_guest_next_to_nothing_whether_or_not_its_child_has_compiled_them() {
+    let mut rig = Rig::with(msm_sandbox::SandboxConfig { warm: 0, ..crate::rig::config() });
+    rig.budget.memory = 64 << 10;
+    for _ in 0..2 {
+        assert_eq!(rig.body("return new URL('http://e.org').href").await.as_deref(), Ok("http://e.org/"));
+    }
+}

@@ -96,8 +96,9 @@ pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>
     natives.add("untimer", move |number: Coerced<f64>| at.turns.remove_timer(number.0 as u32))?;
     let at = host.clone();
     natives.add("lastCall", move |ctx: Ctx<'js>, act| at.turns.at_last_call(&ctx, &at, act))?;
-    let web = web.clone();
-    natives.add("web", move |ctx: Ctx<'js>| web.load(&ctx))?;
+    let (at, web) = (host.clone(), web.clone());
+    // Else it would be a matter of memory whether a service meets a child that has compiled it before.
+    natives.add("web", move |ctx: Ctx<'js>| at.account.aside(|| web.load(&ctx)))?;
     Ok(natives.object)
 }
 

@@ -26,7 +26,9 @@ pub mod verify;
 
 pub use folder::PublishedFolder;
 pub use market::{MarketError, MarketFolder, Signers};
-pub use pack::{PackError, Package, pack_folder, read_sep, write_sep};
+pub use pack::{
+    Fault, PackError, Package, Recipe, SERVICE_TOML, VariantRecipe, pack_folder, read_recipe, read_sep, write_sep,
+};
 pub use resolve::{ResolveError, ServiceRef, resolve};
 pub use tree::{TreeError, TreeWalk};
 pub use trust::{Floor, Freshness, HeadOutcome, RootOutcome, TrustError, TrustedMarket};

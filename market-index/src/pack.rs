@@ -1,9 +1,12 @@
 //! From a service folder to a [`Package`]: the manifest and the blobs that a market signs.
 
 mod dialect;
+mod fault;
 mod files;
 mod locate;
 mod quantity;
+mod recipe;
+mod sections;
 mod sep;
 
 use std::{
@@ -15,10 +18,14 @@ use std::{
 
 use msm_protocol::{
     ContentHash, Manifest, cbor,
-    limits::{JS_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, WASM_BYTES},
+    limits::{MANIFEST_BYTES, PACKAGE_BYTES},
     manifest::{Engine, ManifestError, Variant},
 };
 
+use fault::Faults;
+
+pub use fault::Fault;
+pub use recipe::{Recipe, VariantRecipe, read_recipe};
 pub use sep::{read_sep, write_sep};
 
 /// The folder of a service's read-only files.
@@ -57,19 +64,17 @@ pub enum PackError {
         /// What the system says.
         source: io::Error,
     },
-    /// `service.toml` says something it must not.
-    #[error("{file}{at}: {key}: {reason}", file = .path.display(), at = .line.map(|n| format!(":{n}")).unwrap_or_default())]
-    Key {
+    /// `service.toml` says something it must not, or names a file that is not what it says.
+    #[error("{}", lines(.path, .faults))]
+    Manifest {
         /// The `service.toml`.
         path: PathBuf,
-        /// Counted from 1; absent for a key that is not in the file.
-        line: Option<usize>,
-        /// Path of the key, such as `constraints.eqs`.
-        key: String,
-        /// What is wrong with it.
-        reason: String,
+        /// Its text.
+        text: String,
+        /// What is wrong with it, as far as it could be told at once: at least one, in the order of the file.
+        faults: Vec<Fault>,
     },
-    /// A file of a variant is not what its engine runs, or lies outside the folder.
+    /// A file cannot be packed, or lies outside the folder.
     #[error("bad-package: {file}: {reason}", file = .path.display())]
     File {
         /// The file.
@@ -82,55 +87,58 @@ pub enum PackError {
     Bundle(String),
 }
 
+/// `service.toml:2:8: service.name: must be …`, a line for each fault.
+fn lines(path: &Path, faults: &[Fault]) -> String {
+    let line = |fault: &Fault| {
+        let at = match (fault.line, fault.column) {
+            (Some(line), Some(column)) => format!(":{line}:{column}"),
+            _ => String::new(),
+        };
+        format!("{}{at}: {fault}", path.display())
+    };
+    faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The text of the `service.toml` in `folder`, and the folder's real path.
+fn read_text(folder: &Path) -> Result<(PathBuf, String), PackError> {
+    let path = folder.join(SERVICE_TOML);
+    let home = folder.canonicalize().map_err(|source| PackError::Io { path: folder.to_owned(), source })?;
+    // Asked for by itself, so that a folder without one is "not found" and not "bad".
+    fs::symlink_metadata(&path).map_err(|source| PackError::Io { path: path.clone(), source })?;
+    let text = read_inside(&home, SERVICE_TOML, SERVICE_TOML_BYTES)?;
+    let text = String::from_utf8(text).map_err(|_| file_error(&path, "is not UTF-8 text"))?;
+    Ok((home, text))
+}
+
 /// Packs the service in `folder`. The same files give the same hashes on every machine: names, times, owners and the
 /// order of a directory leave no trace.
 pub fn pack_folder(folder: &Path) -> Result<Package, PackError> {
     let path = folder.join(SERVICE_TOML);
-    let io = |source| PackError::Io { path: path.clone(), source };
-    let home = folder.canonicalize().map_err(|source| PackError::Io { path: folder.to_owned(), source })?;
-    // Asked for by itself, so that a folder without one is "not found" and not "bad".
-    fs::symlink_metadata(&path).map_err(io)?;
-    let text = read_inside(&home, SERVICE_TOML, SERVICE_TOML_BYTES)?;
-    let text = String::from_utf8(text).map_err(|_| file_error(&path, "is not UTF-8 text"))?;
-    let at = |key: String, reason: String| PackError::Key {
-        path: path.clone(),
-        line: locate::line_of(&text, &key),
-        key,
-        reason,
-    };
+    let (home, text) = read_text(folder)?;
+    let refuse = |faults: Vec<Fault>| PackError::Manifest { path: path.clone(), text: text.clone(), faults };
+    let (parsed, places) = sections::parse(&text).map_err(refuse)?;
 
-    let parsed = dialect::parse(&text).map_err(|e| {
-        let (line, key) = locate::place_of(&text, e.span().map(|span| span.start));
-        PackError::Key { path: path.clone(), line, key, reason: e.message().to_owned() }
-    })?;
-    let mut variants = Vec::new();
+    let mut faults = Faults::default();
+    let mut variants: Vec<Variant> = Vec::new();
     let mut blobs: HashMap<ContentHash, Vec<u8>> = HashMap::new();
     for (n, source) in parsed.variants().enumerate() {
         let key = |name: &str| format!("variant[{}].{name}", n + 1);
         let abi = source.abi.unwrap_or(dialect::abi(source.engine));
         if abi != dialect::abi(source.engine) {
             let engine = source.engine.as_str();
-            return Err(at(key("abi"), format!("{abi:?}; {engine} has {:?}", dialect::abi(source.engine))));
+            faults.add(&places, key("abi"), format!("{abi:?}; {engine} has {:?}", dialect::abi(source.engine)));
         }
-        let cap = match source.engine {
-            Engine::Js => JS_BYTES,
-            _ => WASM_BYTES,
+        let bytes = match recipe::read_code(&home, &source) {
+            Ok(bytes) => bytes,
+            Err(reason) => {
+                faults.add(&places, key("file"), reason);
+                continue;
+            }
         };
-        let bytes = read_inside(&home, source.file, cap).map_err(|e| match e {
-            PackError::Io { source: error, .. } if error.kind() == io::ErrorKind::NotFound => at(
-                key("file"),
-                format!(
-                    "{:?} is missing{}",
-                    source.file,
-                    source.build.map(|b| format!("; build it: {b}")).unwrap_or_default()
-                ),
-            ),
-            other => other,
-        })?;
-        check_code(source.engine, &bytes).map_err(|reason| file_error(&folder.join(source.file), reason))?;
         let hash = ContentHash::of(&bytes);
         if variants.iter().any(|other: &Variant| other.hash == hash) {
-            return Err(at(key("file"), format!("{:?} has the same bytes as another variant", source.file)));
+            faults.add(&places, key("file"), format!("{:?} has the same bytes as another variant", source.file));
+            continue;
         }
         let modules = match source.engine {
             Engine::Js => files::modules(&home, source.file)?,
@@ -142,11 +150,25 @@ pub fn pack_folder(folder: &Path) -> Result<Package, PackError> {
         variants.push(Variant { abi: abi.to_owned(), hash, size, files: refs, engine: source.engine });
     }
     let assets = files::refs(files::assets(&home)?, &mut blobs);
-    let manifest = parsed.into_manifest(variants, assets).map_err(|fault| at(fault.key, fault.reason))?;
-    let manifest_bytes = manifest.check().and_then(|()| Ok(cbor::to_vec(&manifest)?)).map_err(|e| match e {
-        ManifestError::Field { field, reason } => at(field, reason),
-        other => file_error(&path, other.to_string()),
-    })?;
+    let manifest = match parsed.into_manifest(variants, assets) {
+        Ok(manifest) => manifest,
+        Err(wrong) => {
+            wrong.into_iter().for_each(|(key, reason)| faults.add(&places, key, reason));
+            return Err(refuse(faults.sorted()));
+        }
+    };
+    if let Err(error) = manifest.check() {
+        match error {
+            // Missing for another reason, which has been said.
+            ManifestError::Field { field, .. } if field == "variant" && !faults.is_empty() => {}
+            ManifestError::Field { field, reason } => faults.add(&places, field, reason),
+            other => return Err(file_error(&path, other.to_string())),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(refuse(faults.sorted()));
+    }
+    let manifest_bytes = cbor::to_vec(&manifest).map_err(|error| file_error(&path, error.to_string()))?;
     // Read back: what a node will refuse must not leave the author's machine.
     let in_order = manifest.blobs().filter_map(|(hash, _)| blobs.remove(&hash)).collect();
     Package::from_parts(manifest_bytes, in_order)

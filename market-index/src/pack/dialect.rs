@@ -1,6 +1,6 @@
 //! The TOML dialect of `service.toml`: what authors write, and the [`Manifest`] it means.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use msm_protocol::{
     Manifest,
@@ -17,14 +17,8 @@ use serde::{
 
 use super::quantity::{Size, Time};
 
-/// A key whose value does not mean anything.
-#[derive(Debug)]
-pub struct Fault {
-    /// Path of the key.
-    pub key: String,
-    /// What is wrong.
-    pub reason: String,
-}
+/// A key whose value means nothing: its path and why.
+pub type Wrong = (String, String);
 
 /// One `[[variant]]` as the packer needs it.
 pub struct VariantSource<'a> {
@@ -32,6 +26,7 @@ pub struct VariantSource<'a> {
     pub abi: Option<&'a str>,
     pub file: &'a str,
     pub build: Option<&'a str>,
+    pub watch: &'a [String],
 }
 
 /// The contract between host and guest that an engine has.
@@ -42,39 +37,23 @@ pub fn abi(engine: Engine) -> &'static str {
     }
 }
 
-/// Reads the text of a `service.toml`. Unknown keys are errors: a misspelt limit must not become no limit.
-pub fn parse(text: &str) -> Result<ServiceToml, toml::de::Error> {
-    toml::from_str(text)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A `service.toml` whose every key is known and of the right type.
 pub struct ServiceToml {
-    #[serde(default = "first_schema")]
-    schema: u8,
-    service: ServiceSection,
-    io: IoSection,
-    #[serde(default)]
-    params: BTreeMap<String, ParamToml>,
-    #[serde(default)]
-    work: WorkSection,
-    #[serde(default)]
-    constraints: ConstraintsSection,
-    #[serde(default)]
-    permissions: PermissionsSection,
-    #[serde(default)]
-    limits: LimitsSection,
-    variant: Vec<VariantSection>,
-}
-
-fn first_schema() -> u8 {
-    1
+    pub schema: u8,
+    pub service: ServiceSection,
+    pub io: IoSection,
+    pub params: Vec<(String, ParamToml)>,
+    pub work: WorkSection,
+    pub constraints: ConstraintsSection,
+    pub permissions: PermissionsSection,
+    pub limits: LimitsSection,
+    pub variant: Vec<VariantSection>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ServiceSection {
-    name: String,
+pub struct ServiceSection {
+    pub name: String,
     version: String,
     summary: String,
     scope: String,
@@ -85,7 +64,7 @@ struct ServiceSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct IoSection {
+pub struct IoSection {
     input: OneOrMore,
     output: String,
     max_input: Option<Size>,
@@ -93,7 +72,7 @@ struct IoSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ParamToml {
+pub struct ParamToml {
     r#type: ParamType,
     default: Option<toml::Value>,
     minimum: Option<f64>,
@@ -106,7 +85,7 @@ struct ParamToml {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WorkSection {
+pub struct WorkSection {
     split: Option<String>,
     halo: Option<HaloToml>,
     /// Who makes the split.
@@ -126,7 +105,7 @@ enum SplitOn {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct ConstraintsSection {
+pub struct ConstraintsSection {
     #[serde(default)]
     gps: Sensor,
     battery: Option<Bounded>,
@@ -158,7 +137,7 @@ enum NetworkToml {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct PermissionsSection {
+pub struct PermissionsSection {
     #[serde(default)]
     image: bool,
     #[serde(default)]
@@ -181,7 +160,7 @@ enum GpsPermission {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct LimitsSection {
+pub struct LimitsSection {
     memory: Option<Size>,
     time: Option<Time>,
     output: Option<Size>,
@@ -189,15 +168,15 @@ struct LimitsSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VariantSection {
+pub struct VariantSection {
     engine: Engine,
     abi: Option<String>,
     file: String,
     /// Run by tools on the author's machine only; not packed.
     build: Option<String>,
     /// Files that such tools watch; not packed.
-    #[serde(default, rename = "watch")]
-    _watch: Vec<String>,
+    #[serde(default)]
+    watch: Vec<String>,
 }
 
 impl ServiceToml {
@@ -208,16 +187,31 @@ impl ServiceToml {
             abi: v.abi.as_deref(),
             file: &v.file,
             build: v.build.as_deref(),
+            watch: &v.watch,
         })
     }
 
-    /// The manifest that this text means, with the variants and assets that were read from disk. Not yet checked as a whole.
-    pub fn into_manifest(self, variants: Vec<Variant>, assets: Vec<FileRef>) -> Result<Manifest, Fault> {
+    /// The manifest that this text means, with the variants and assets that were read from disk. Not yet checked as a
+    /// whole.
+    pub fn into_manifest(self, variants: Vec<Variant>, assets: Vec<FileRef>) -> Result<Manifest, Vec<Wrong>> {
+        let mut wrong = Vec::new();
+        let mut params: Vec<Param> =
+            self.params.into_iter().filter_map(|(name, param)| note(&mut wrong, param.meaning(name))).collect();
+        params.sort_by(|a, b| a.name.cmp(&b.name));
         let constraints = &self.constraints;
+        let work = note(&mut wrong, self.work.meaning());
+        let eqs = note(&mut wrong, range("constraints.eqs", &constraints.eqs, 0, 300, Some(0)));
+        let battery = note(&mut wrong, range("constraints.battery", &constraints.battery, 0, 100, Some(0)));
+        let devices = note(&mut wrong, range("constraints.devices", &constraints.devices, 1, 64, None));
+        let (Some(work), Some(eqs), Some(battery), Some(devices), true) =
+            (work, eqs, battery, devices, wrong.is_empty())
+        else {
+            return Err(wrong);
+        };
         Ok(Manifest {
             v: self.schema,
             name: self.service.name,
-            work: self.work.meaning()?,
+            work,
             input: self.io.input.0,
             scope: self.service.scope,
             assets,
@@ -228,17 +222,17 @@ impl ServiceToml {
                 time_ms: self.limits.time.map_or(TASK_TIME.as_millis() as u64, |time| time.0),
             },
             output: self.io.output,
-            params: self.params.into_iter().map(|(name, param)| param.meaning(name)).collect::<Result<_, _>>()?,
+            params,
             authors: self.service.authors,
             license: self.service.license,
             summary: self.service.summary,
             version: self.service.version,
             variants,
             constraints: Constraints {
-                eqs: range("constraints.eqs", &constraints.eqs, 0, 300, Some(0))?,
+                eqs,
                 gps: matches!(constraints.gps, Sensor::Required),
-                battery: range("constraints.battery", &constraints.battery, 0, 100, Some(0))?,
-                devices: range("constraints.devices", &constraints.devices, 1, 64, None)?,
+                battery,
+                devices,
                 network: match constraints.network {
                     NetworkToml::High => Some(Network::High),
                     NetworkToml::Low => Some(Network::Low),
@@ -260,8 +254,13 @@ impl ServiceToml {
     }
 }
 
+/// The value, or nothing and a note of what is wrong.
+fn note<T>(wrong: &mut Vec<Wrong>, read: Result<T, Wrong>) -> Option<T> {
+    read.map_err(|error| wrong.push(error)).ok()
+}
+
 /// A constraint that is not written is free between `min` and `max`. Where `default` is none, `auto` is the default.
-fn range(key: &str, written: &Option<Bounded>, min: u32, max: u32, default: Option<u32>) -> Result<Range, Fault> {
+fn range(key: &str, written: &Option<Bounded>, min: u32, max: u32, default: Option<u32>) -> Result<Range, Wrong> {
     let auto = default.is_none();
     let range = match written {
         None => Range { max, min, default },
@@ -281,13 +280,13 @@ fn range(key: &str, written: &Option<Bounded>, min: u32, max: u32, default: Opti
     Ok(range)
 }
 
-fn no_auto(key: &str) -> Fault {
-    Fault { key: key.into(), reason: "has no \"auto\": write a number".into() }
+fn no_auto(key: &str) -> Wrong {
+    (key.into(), "has no \"auto\": write a number".into())
 }
 
 impl WorkSection {
-    fn meaning(self) -> Result<Work, Fault> {
-        let fault = |key: &str, reason: String| Fault { key: key.into(), reason };
+    fn meaning(self) -> Result<Work, Wrong> {
+        let fault = |key: &str, reason: String| (key.to_owned(), reason);
         let text = self.split.as_deref().unwrap_or("none");
         let split = match text.split_once(':') {
             None if text == "none" => Split::None,
@@ -318,7 +317,7 @@ impl WorkSection {
 }
 
 impl ParamToml {
-    fn meaning(self, name: String) -> Result<Param, Fault> {
+    fn meaning(self, name: String) -> Result<Param, Wrong> {
         let number = self.r#type == ParamType::Number;
         let value = |key: &str, value: toml::Value| match value {
             toml::Value::Boolean(b) => Ok(Value::Bool(b)),
@@ -328,9 +327,20 @@ impl ParamToml {
             toml::Value::Float(n) => Ok(Value::Number(n)),
             toml::Value::String(text) => Ok(Value::Text(text)),
             other => {
-                Err(Fault { key: format!("params.{name}.{key}"), reason: format!("is a TOML {}", other.type_str()) })
+                let expected = "expected a number, a text, true or false";
+                Err((format!("params.{name}.{key}"), format!("is a TOML {}, {expected}", other.type_str())))
             }
         };
+        for (key, bound) in [("minimum", self.minimum), ("maximum", self.maximum)] {
+            if bound.is_some_and(|bound| !bound.is_finite()) {
+                return Err((format!("params.{name}.{key}"), "must be a finite number".into()));
+            }
+        }
+        if let (Some(min), Some(max)) = (self.minimum, self.maximum)
+            && min > max
+        {
+            return Err((format!("params.{name}.minimum"), format!("{min} is above the maximum {max}")));
+        }
         Ok(Param {
             choices: self.choices.into_iter().map(|choice| value("enum", choice)).collect::<Result<_, _>>()?,
             default: self.default.map(|default| value("default", default)).transpose()?,

@@ -7,57 +7,96 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// The line (counted from 1) of the key with this path, or of the nearest key around it that is in the text.
-pub fn line_of(text: &str, key: &str) -> Option<usize> {
-    let places = places(text);
-    let mut key = key;
-    loop {
-        if let Some((_, span)) = places.iter().find(|(path, _)| path == key) {
-            return Some(line(text, span.start));
+/// A text and the places of its keys.
+pub struct Places {
+    text: String,
+    keys: Vec<Place>,
+}
+
+struct Place {
+    path: String,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+impl Places {
+    /// The places in `text`, which has been parsed to `table`.
+    pub fn of(text: &str, table: &DeTable<'_>) -> Self {
+        let mut keys = Vec::new();
+        visit_table("", table, &mut keys);
+        Self { text: text.to_owned(), keys }
+    }
+
+    /// The bytes of the value of the key with this path, or of the nearest key around it that is in the text.
+    pub fn value_of(&self, path: &str) -> Option<Range<usize>> {
+        let exact = self.find(path).map(|place| {
+            // The value of a [table] is all of it: its name says which one is meant.
+            if self.is_one_line(&place.value) { place.value.clone() } else { place.key.clone() }
+        });
+        exact.or_else(|| self.key_of(parent(path)?))
+    }
+
+    /// The bytes of the key with this path, or of the nearest key around it that is in the text.
+    pub fn key_of(&self, path: &str) -> Option<Range<usize>> {
+        match self.find(path) {
+            Some(place) => Some(place.key.clone()),
+            None => self.key_of(parent(path)?),
         }
-        key = &key[..key.rfind(['.', '['])?];
+    }
+
+    /// Path of the innermost key whose name or value has this byte in it.
+    pub fn path_at(&self, offset: usize) -> Option<String> {
+        let size = |place: &Place| match (place.key.contains(&offset), place.value.contains(&offset)) {
+            (true, _) => Some(place.key.len()),
+            (false, true) => Some(place.value.len()),
+            (false, false) => None,
+        };
+        let found = self.keys.iter().filter_map(|place| Some((size(place)?, &place.path)));
+        found.min_by_key(|(size, path)| (*size, std::cmp::Reverse(path.len()))).map(|(_, path)| path.clone())
+    }
+
+    /// Line and column of a byte, both counted from 1, the column in characters.
+    pub fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    fn find(&self, path: &str) -> Option<&Place> {
+        self.keys.iter().find(|place| place.path == path)
+    }
+
+    fn is_one_line(&self, span: &Range<usize>) -> bool {
+        self.text.get(span.clone()).is_some_and(|value| !value.is_empty() && !value.contains('\n') && !is_header(value))
     }
 }
 
-/// The line of a byte offset and the path of the key there; `service.toml` itself when no key is there.
-pub fn place_of(text: &str, offset: Option<usize>) -> (Option<usize>, String) {
-    let Some(offset) = offset else { return (None, "file".into()) };
-    let key = places(text)
-        .into_iter()
-        .filter(|(_, span)| span.contains(&offset))
-        .min_by_key(|(path, span)| (span.len(), std::cmp::Reverse(path.len())))
-        .map_or_else(|| "syntax".into(), |(path, _)| path);
-    (Some(line(text, offset)), key)
+fn is_header(text: &str) -> bool {
+    // `[a.b]` or `[[a]]`: an array of bare words is no TOML, so this is no list.
+    let inner = text.trim_start_matches('[').trim_end_matches(']');
+    text.starts_with('[') && !inner.is_empty() && inner.chars().all(|c| c.is_ascii_alphabetic() || "._-".contains(c))
 }
 
-fn line(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+fn parent(path: &str) -> Option<&str> {
+    Some(&path[..path.rfind(['.', '['])?])
 }
 
-/// Every key's path with the spans of the key and of its value. Text that does not parse has none.
-fn places(text: &str) -> Vec<(String, Range<usize>)> {
-    let mut found = Vec::new();
-    if let Ok(table) = DeTable::parse(text) {
-        visit_table("", table.get_ref(), &mut found);
-    }
-    found
-}
-
-fn visit_table(prefix: &str, table: &DeTable<'_>, found: &mut Vec<(String, Range<usize>)>) {
+fn visit_table(prefix: &str, table: &DeTable<'_>, found: &mut Vec<Place>) {
     for (key, value) in table {
         let path = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
-        found.push((path.clone(), key.span()));
+        found.push(Place { path: path.clone(), key: key.span(), value: value.span() });
         visit_value(&path, value, found);
     }
 }
 
-fn visit_value(path: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<(String, Range<usize>)>) {
-    found.push((path.to_owned(), value.span()));
+fn visit_value(path: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Place>) {
     match value.get_ref() {
         DeValue::Table(table) => visit_table(path, table, found),
         DeValue::Array(items) => {
             for (n, item) in items.iter().enumerate() {
-                visit_value(&format!("{path}[{}]", n + 1), item, found);
+                let path = format!("{path}[{}]", n + 1);
+                found.push(Place { path: path.clone(), key: item.span(), value: item.span() });
+                visit_value(&path, item, found);
             }
         }
         _ => {}
@@ -68,26 +107,31 @@ fn visit_value(path: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<(String
 mod tests {
     use super::*;
 
-    const TEXT: &str = "a = 1\n[b]\nc = { d = 2 }\n[[e]]\nf = 3\n[[e]]\nf = 4\n";
+    const TEXT: &str = "a = 1\n[b]\nc = { d = 2 }\n[[e]]\nf = 3\n[[e]]\nf = [\"ä\", 4]\n";
 
     #[test]
-    fn keys_are_found_by_path_and_by_place() {
-        for (key, expected) in [
-            ("a", Some(1)),
-            ("b", Some(2)),
-            ("b.c", Some(3)),
-            ("b.c.d", Some(3)),
-            ("b.missing", Some(2)),
-            ("e[1].f", Some(5)),
-            ("e[2].f", Some(7)),
-            ("e[2].missing", Some(6)),
-            ("missing", None),
+    fn keys_and_values_are_found_by_path() {
+        let table = DeTable::parse(TEXT).unwrap();
+        let places = Places::of(TEXT, table.get_ref());
+        for (path, expected, line, column) in [
+            ("a", "1", 1, 5),
+            ("b", "b", 2, 2),
+            ("b.c", "{ d = 2 }", 3, 5),
+            ("b.c.d", "2", 3, 11),
+            ("b.missing", "b", 2, 2),
+            ("e[1].f", "3", 5, 5),
+            ("e[2].f", "[\"ä\", 4]", 7, 5),
+            ("e[2].f[2]", "4", 7, 11),
+            ("e[2].missing", "[[e]]", 6, 1),
         ] {
-            assert_eq!(line_of(TEXT, key), expected, "{key}");
+            let span = places.value_of(path).unwrap_or_else(|| panic!("{path}"));
+            assert_eq!(&TEXT[span.clone()], expected, "{path}");
+            assert_eq!(places.line_and_column(span.start), (line, column), "{path}");
         }
-        for (needle, expected) in [("1", "a"), ("d = 2", "b.c.d"), ("4", "e[2].f")] {
-            assert_eq!(place_of(TEXT, TEXT.find(needle)).1, expected, "{needle}");
+        for (needle, expected) in [("1", "a"), ("d = 2", "b.c.d"), ("4", "e[2].f[2]")] {
+            assert_eq!(places.path_at(TEXT.find(needle).unwrap()).as_deref(), Some(expected), "{needle}");
         }
-        assert_eq!(place_of("x = [", Some(4)), (Some(1), "syntax".into()));
+        assert_eq!(places.value_of("missing"), None);
+        assert_eq!(places.key_of("b.c").map(|span| &TEXT[span]), Some("c"));
     }
 }

@@ -4,6 +4,7 @@ mod attacks;
 mod entry;
 mod fixture;
 mod hostile_trees;
+mod manifests;
 mod market;
 mod pack;
 mod pack_errors;

@@ -24,6 +24,7 @@ pub mod repl;
 pub mod resources;
 pub mod speed;
 pub mod store;
+pub mod workshop;
 
 #[cfg(test)]
 mod own_mounts;

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use msm_market_index::{MarketError, MarketFolder, Report, Signers, verify_folder};
+use msm_market_index::{MarketError, MarketFolder, Package, Report, Signers, verify_folder};
 use msm_protocol::{MarketId, PublicKey, SecretKey, manifest::is_name};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -84,7 +84,8 @@ impl Action {
                 Ok(())
             }
             Self::Publish { service, market } => {
-                let row = publish(home, &service, market.as_deref(), now())?;
+                let package = service::read(&service, screen.style)?;
+                let row = publish(home, &package, market.as_deref(), now())?;
                 show_published(&row, screen)?;
                 tell_node(home, screen).await;
                 Ok(())
@@ -230,8 +231,7 @@ impl OwnKeys {
     }
 }
 
-fn publish(home: &Home, service: &Path, market: Option<&str>, now: u64) -> Result<PublishedRow, CommandError> {
-    let package = service::read(service)?;
+fn publish(home: &Home, package: &Package, market: Option<&str>, now: u64) -> Result<PublishedRow, CommandError> {
     let entry = own_market(home, market)?;
     let market = open_own(&entry)?;
     let keys = OwnKeys::find(home, &market)?;
@@ -239,7 +239,7 @@ fn publish(home: &Home, service: &Path, market: Option<&str>, now: u64) -> Resul
         let message = format!("no key of this home may sign the index of {}", entry.alias);
         return Err(CommandError::new(ErrorCode::NotAllowed, message).or_try(hints::key_list()));
     };
-    let published = market.publish(&package, publisher.public(), &keys.signers(), now).map_err(from_market)?;
+    let published = market.publish(package, publisher.public(), &keys.signers(), now).map_err(from_market)?;
     Ok(PublishedRow {
         schema: "msm.published/1",
         market: entry.market,
@@ -398,7 +398,7 @@ file = "src/main.js"
         let (market, service) = (folder.path().join("my market"), folder.path().join("echo"));
         write_service(&service, "1.0.0");
 
-        let none = publish(&home, &service, None, NOW).unwrap_err();
+        let none = publish(&home, &service::read(&service, Default::default()).unwrap(), None, NOW).unwrap_err();
         assert_eq!((none.code, none.r#try.len()), (ErrorCode::NotFound, 1));
 
         let entry = init(&home, &market, "Home Market", None, NOW).unwrap();
@@ -407,12 +407,18 @@ file = "src/main.js"
         let again = init(&home, &market, "Home Market", Some("other".into()), NOW).unwrap_err();
         assert_eq!(again.code, ErrorCode::NotAllowed);
 
-        let first = publish(&home, &service, None, NOW).unwrap();
+        let first = publish(&home, &service::read(&service, Default::default()).unwrap(), None, NOW).unwrap();
         assert!(first.new && first.service == "home-market/echo", "{}", first.service);
-        assert!(!publish(&home, &service, Some("home-market"), NOW).unwrap().new);
-        assert!(!publish(&home, &service, market.to_str(), NOW).unwrap().new);
+        assert!(
+            !publish(&home, &service::read(&service, Default::default()).unwrap(), Some("home-market"), NOW)
+                .unwrap()
+                .new
+        );
+        assert!(
+            !publish(&home, &service::read(&service, Default::default()).unwrap(), market.to_str(), NOW).unwrap().new
+        );
         fs::write(service.join("src/main.js"), "export function run() { return 'other' }\n").unwrap();
-        let taken = publish(&home, &service, None, NOW).unwrap_err();
+        let taken = publish(&home, &service::read(&service, Default::default()).unwrap(), None, NOW).unwrap_err();
         assert_eq!(taken.code, ErrorCode::NotAllowed);
 
         let (mut screen, out, _) = captured(Style { json: true, ..Style::default() });
@@ -479,6 +485,9 @@ file = "src/main.js"
         assert!(refresh(&home, NOW + 2 * 86_400, &mut screen).is_err());
         let service = folder.path().join("echo");
         write_service(&service, "1.0.0");
-        assert_eq!(publish(&home, &service, None, NOW).unwrap_err().code, ErrorCode::NotAllowed);
+        assert_eq!(
+            publish(&home, &service::read(&service, Default::default()).unwrap(), None, NOW).unwrap_err().code,
+            ErrorCode::NotAllowed
+        );
     }
 }

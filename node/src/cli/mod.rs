@@ -255,7 +255,14 @@ async fn carry_out(meaning: Meaning, globals: &Globals, screen: &mut Screen) -> 
         Local::Node(it) => it.run(&home()?, screen).await,
         Local::Repl(it) => it.run(&home()?, screen).await,
         Local::Market(it) => it.run(&home()?, screen).await,
-        Local::Service(it) => it.run(screen),
+        Local::Service(it) => {
+            let mut signals = signals::Signals::listen()?;
+            // Dropping its work kills its builds and its children.
+            tokio::select! {
+                ended = it.run(call::Stdin::Free, screen) => ended,
+                code = signals.next() => Err(Stop::Exit(code)),
+            }
+        }
         Local::Key(it) => it.run(&home()?, call::Stdin::Free, screen),
         Local::Doctor(it) => it.run(&home()?, screen).await,
         Local::Completion(it) => it.run(screen),

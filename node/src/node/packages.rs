@@ -34,7 +34,7 @@ pub fn engines() -> Vec<String> {
 const KEPT: usize = 32;
 
 /// A manifest and the bytes of the variant that runs here.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Installed {
     /// Hash of the manifest.
     pub hash: ContentHash,
@@ -49,6 +49,27 @@ pub struct Installed {
 }
 
 impl Installed {
+    /// A package that no market vouches for: its author's own, with the variant at `index`.
+    pub fn of_package(package: &msm_market_index::Package, index: usize) -> Option<Self> {
+        let variant = package.manifest.variants.get(index)?;
+        let blob = |hash: &ContentHash| {
+            let (_, bytes) = package.blobs.iter().find(|(other, _)| other == hash)?;
+            Some(bytes::Bytes::copy_from_slice(bytes))
+        };
+        let read = |files: &[FileRef]| -> Option<Vec<_>> {
+            files.iter().map(|file| Some((file.path.clone(), blob(&file.hash)?))).collect()
+        };
+        // A child serves one package: two variants of one engine, which no node runs side by side, must not share one.
+        let hash = ContentHash::of(format!("{} {index}", package.hash).as_bytes());
+        Some(Self {
+            hash,
+            manifest: package.manifest.clone(),
+            engine: variant.engine,
+            source: blob(&variant.hash)?,
+            files: Files { modules: read(&variant.files)?, assets: read(&package.manifest.assets)? },
+        })
+    }
+
     /// The package as the sandbox takes it. The split depends on the parameters (a blur's halo is its radius).
     pub fn package(&self, params: &str) -> Package {
         let work = match &self.manifest.work.split {

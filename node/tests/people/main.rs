@@ -2,4 +2,5 @@
 
 mod program;
 mod scripts;
+mod services;
 mod terminal;

@@ -41,7 +41,12 @@ impl Home {
 
     /// Starts a node on loopback that nobody finds by multicast, and waits until it is up.
     pub fn node(&self) -> Node {
-        let args = ["node", "--json", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
+        self.node_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn node_with(&self, more: &[&str]) -> Node {
+        let args = [&["node", "--json", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"], more].concat();
         let mut child = self.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let messages = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The REPL on a pseudo-terminal.
+//! Programs on a pseudo-terminal; the REPL.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use crate::program::Home;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A program on a terminal of its own.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Receiver<Vec<u8>>,
@@ -24,7 +24,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(mut command: Command) -> Self {
+    pub fn run(mut command: Command) -> Self {
         let (mut master, mut slave) = (0, 0);
         let size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: both descriptors are written by openpty and owned from here on; name and settings may be null.
@@ -50,16 +50,17 @@ impl Terminal {
         Self { child, keyboard: File::from(master), screen, shown: String::new() }
     }
 
-    fn type_keys(&mut self, keys: &str) {
+    pub fn type_keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is shown, and forgets everything up to its end.
-    fn expect(&mut self, text: &str) {
+    /// Waits until `text` is shown, and forgets everything up to its end. What was shown before it.
+    pub fn expect(&mut self, text: &str) -> String {
         loop {
             if let Some(at) = self.shown.find(text) {
+                let before = self.shown[..at].to_owned();
                 self.shown.drain(..at + text.len());
-                return;
+                return before;
             }
             match self.screen.recv_timeout(LONG) {
                 Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
@@ -69,7 +70,12 @@ impl Terminal {
         }
     }
 
-    fn exit_code(&mut self) -> Option<i32> {
+    /// What Ctrl-C sends to a program that reads no keys.
+    pub fn interrupt(&self) {
+        crate::program::signal(&self.child, libc::SIGINT);
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }

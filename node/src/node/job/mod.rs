@@ -1,6 +1,7 @@
 //! One invocation from its name to its output: resolve, discover, split, run, merge.
 
 pub use discover::settle;
+pub(crate) use split::{frame, inputs_of};
 
 mod discover;
 mod drive;

@@ -49,7 +49,7 @@ impl Invocation {
 }
 
 /// The inputs in a split's output, held to the bounds of a job.
-fn inputs_of(frames: &Bytes) -> Result<Vec<Bytes>, CommandError> {
+pub(crate) fn inputs_of(frames: &Bytes) -> Result<Vec<Bytes>, CommandError> {
     let failed = |message: String| Err(CommandError::new(ErrorCode::Failed, message));
     let Some(inputs) = unframe(frames) else { return failed("the split is malformed".into()) };
     if inputs.is_empty() {
@@ -65,7 +65,7 @@ fn inputs_of(frames: &Bytes) -> Result<Vec<Bytes>, CommandError> {
 }
 
 /// Frames as splits and merges carry them: u32 LE length and bytes, repeated.
-pub(super) fn frame(parts: &[Bytes]) -> Bytes {
+pub(crate) fn frame(parts: &[Bytes]) -> Bytes {
     let mut framed = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
     for part in parts {
         framed.extend_from_slice(&(part.len() as u32).to_le_bytes());

@@ -65,6 +65,7 @@ fn main() -> Result<()> {
 async fn bench() -> Result<Vec<Figure>> {
     let bench = Bench { sandbox: Sandbox::new(SandboxConfig::default())? };
     let mut figures = bench.cold_js().await?;
+    figures.extend(bench.cold_wasm().await?);
     figures.push(bench.warm().await?);
     figures.push(bench.pipe().await?);
     figures.push(bench.js_vs_plain().await?);
@@ -111,6 +112,36 @@ impl Bench {
             of("cold_js_spawn_ms", |phases| phases.spawn),
             of("cold_js_walls_ms", |phases| phases.walls),
             of("cold_js_load_ms", |phases| phases.load),
+        ])
+    }
+
+    /// From no process at all to the first result of a module that was compiled before: the shipped blur on one pixel.
+    async fn cold_wasm(&self) -> Result<Vec<Figure>> {
+        let (key, goal) = ("cold_wasm_ms", "<= 8");
+        let file = service("build/image-blur.wasm");
+        let Ok(module) = fs::read(&file) else {
+            return Ok(vec![Figure::skipped(key, goal, format!("no {}", file.display()))]);
+        };
+        let package = package(Engine::Wasm, &module, Work::ImageRows { halo: RADIUS as u32 });
+        let compiling = Instant::now();
+        self.sandbox.prepare(&package).await?;
+        let compiling = ms(compiling.elapsed());
+        let params = json!({ "radius": RADIUS, "kind": "box" }).to_string();
+        let pixel = Bytes::from([[1u32, 1, 0, 0].map(u32::to_le_bytes).as_flattened(), &[9, 8, 7, 6]].concat());
+        let mut totals = Vec::new();
+        let mut loads = Vec::new();
+        for _ in 0..COLD_RUNS {
+            let call = self.call(&package, Op::Part { index: 0, count: 1 }, &params, pixel.clone());
+            let started = Instant::now();
+            let (output, phases) = self.sandbox.call_cold(call).await?;
+            totals.push(ms(started.elapsed()));
+            loads.push(ms(phases.load));
+            assert_eq!(output.bytes[8..], [9, 8, 7, 6]);
+        }
+        Ok(vec![
+            Figure::new(key, goal, totals),
+            Figure::new("cold_wasm_load_ms", "", loads),
+            Figure::new("wasm_compile_ms", "", vec![compiling]),
         ])
     }
 

@@ -40,7 +40,7 @@ pub fn run(
             let tile = Tile::whole(&picture);
             let rows = program.kept("run", about(Op::Whole, Some(&tile)), picture.data, tile.core_bytes());
             let rows = rows.map_err(|failure| match failure.fault {
-                Fault::OutputTooLarge => wrong_rows(&tile, "more than was asked for"),
+                Fault::OutputTooLarge => wrong_rows(&tile, "more bytes than there are"),
                 _ => failure,
             })?;
             fits(&tile, rows.len() as u64)?;

@@ -1,5 +1,5 @@
 ;; expect: output-too-large
-;; says: limit of 16777216 bytes
+;; says: the output is larger than its limit of 16777216 bytes
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

@@ -43,19 +43,34 @@ pub async fn run(rig: &Rig, package: Package, params: &str, input: impl Into<Byt
 
 /// A program of `tests/guests` in C; none where there is no compiler for it (`scripts/setup test` installs one).
 fn c(name: &str, work: Work) -> Option<Package> {
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "-O1"]);
+    built(clang, &format!("{name}.c")).map(|bytes| module(bytes, work))
+}
+
+/// A program in Rust, by the compiler of the system's packages; none where that has no WASI.
+fn rust(name: &str) -> Option<Package> {
+    if !Path::new("/usr/lib/rustlib/wasm32-wasi").exists() {
+        return None;
+    }
+    let mut rustc = Command::new("/usr/bin/rustc");
+    rustc.args(["--target", "wasm32-wasi", "-C", "opt-level=1", "-C", "strip=symbols"]);
+    built(rustc, &format!("{name}.rs")).map(|bytes| module(bytes, Work::Whole))
+}
+
+fn built(mut compiler: Command, source: &str) -> Option<Vec<u8>> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name).with_extension("c");
+    let guests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let built = std::env::temp_dir().join(format!("msm-guest-{}-{number}.wasm", std::process::id()));
-    let clang = ["--target=wasm32-wasi", "-O1", "-o"];
-    let Ok(status) = Command::new("clang").args(clang).arg(&built).arg(&source).status() else {
-        eprintln!("no clang here: {name} is not tried");
+    let Ok(status) = compiler.arg("-o").arg(&built).arg(guests.join(source)).status() else {
+        eprintln!("no compiler here: {source} is not tried");
         return None;
     };
-    assert!(status.success(), "{name} does not compile: is wasi-libc there? try: scripts/setup test");
+    assert!(status.success(), "{source} does not compile: is its library there? try: scripts/setup test");
     let bytes = std::fs::read(&built).unwrap();
     std::fs::remove_file(&built).unwrap();
-    Some(module(bytes, work))
+    Some(bytes)
 }
 
 fn text(output: &Output) -> &str {
@@ -75,6 +90,14 @@ pub const ECHO: &str = r#"(module
             (i32.store (i32.const 4) (i32.load (i32.const 8)))
             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
             (br_if $more (i32.load (i32.const 8))))))"#;
+
+/// Writes for ever.
+const FLOOD: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 4) (i32.const 1000))
+        (loop $more (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br $more))))"#;
 
 #[tokio::test]
 async fn bytes_go_in_and_out() {
@@ -117,6 +140,18 @@ async fn a_real_c_program_finds_what_its_library_needs() {
     assert_eq!(chance, "5 slept 5\nchance bb55d765\n");
     assert_eq!(output.log, "a line for the log\n");
     assert_eq!(rig.run(&package, part, r#"{"radius":3,"a-b":"x y"}"#, "input").await.unwrap().bytes, output.bytes);
+}
+
+#[tokio::test]
+async fn a_real_rust_program_finds_what_its_library_needs() {
+    let rig = Rig::new();
+    let Some(mut package) = rust("std") else { return };
+    package.files.assets = vec![("words.txt".into(), Bytes::from("one\ntwo\n"))];
+    let output = run(&rig, package, r#"{"radius":3}"#, "b a c a").await.unwrap();
+    let expected = "[\"test@1.0.0\", \"run\"] 3\na 2\nb 1\nc 1\none\ntwo\n[\"words.txt\"]\n\
+        true true true\nslept 5s\n";
+    assert_eq!(text(&output), expected);
+    assert_eq!(output.log, "a line for the log\n");
 }
 
 #[tokio::test]
@@ -210,6 +245,7 @@ async fn what_is_wrong_with_a_guests_answer_is_told() {
     // Gives nothing, or back what it got.
     let nothing = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
     let table = [
+        (FLOOD, rows, Op::Whole, "gave more bytes than there are for 7 rows of 4 pixels"),
         (nothing, rows, Op::Whole, "gave 0 bytes for 7 rows of 4 pixels"),
         (nothing, Work::JsonArray, Op::Whole, "must write a JSON array"),
         (nothing, Work::Service, split, "split gave no parts"),

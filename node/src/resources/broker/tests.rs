@@ -261,7 +261,9 @@ async fn without_room_in_the_ledger_nothing_is_done() {
     assert_eq!(error.kind, AskErrorKind::Denied);
     assert!(error.message.contains("lines wait for the audit ledger"), "{error}");
     assert!(!done.load(std::sync::atomic::Ordering::Relaxed), "the resource was not touched");
+    let waiting = pages.len();
     drop(pages);
+    rig.history_of(waiting).await;
     assert!(ask(&broker, "device.status", "{}").await.is_ok());
 }
 

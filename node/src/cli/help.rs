@@ -51,10 +51,11 @@ Lend this device, or use those of friends:
   msm search blur
   msm invoke image-blur cat.png -o out.png
 
-Publish your own services:
+Write a service, and publish it:
+  msm service new hello                      # in JavaScript; --lang c or rust for WebAssembly
+  msm service dev hello                      # builds, checks and tests after every change
   msm market init ./market --name 'My Market'
-  msm service pack ./my-service
-  msm market publish ./my-service
+  msm market publish ./hello
   msm market share";
 
 const EXIT_CODES: &str = "\

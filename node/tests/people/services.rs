@@ -339,3 +339,58 @@ fn dev_builds_again_what_has_changed() {
     assert!(!before.contains("building"), "{before}");
     terminal.expect("tests 0/1 FAILED");
 }
+
+/// Build lines are the author's own programs: only commands that say so run them, and never for what was packed.
+#[test]
+fn build_lines_run_only_where_their_author_asks_for_it() {
+    let home = Home::new();
+    ok(&home.msm(&["service", "new", "hello"]));
+    let toml = home.path("hello/service.toml");
+    let text = fs::read_to_string(&toml).unwrap();
+    let line = "build = \"touch ran; cp src/main.js built.js\"\nwatch = [\"src/*.js\"]\n";
+    fs::write(&toml, text.replace("src/main.js\"", "built.js\"") + line).unwrap();
+    let ran = home.path("hello/ran");
+    ok(&home.msm(&["market", "init", "market", "--name", "Home Market"]));
+    for args in [&["service", "check", "hello"][..], &["service", "inspect", "hello"], &["market", "publish", "hello"]]
+    {
+        let output = home.msm(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}{}", stdout(&output), stderr(&output));
+        let told = stdout(&output) + &stderr(&output);
+        assert!(told.contains("is missing; build it: touch ran") && !ran.exists(), "{args:?}: {told}");
+    }
+    let output = home.msm(&["service", "pack", "hello", "-o", "hello.sep"]);
+    ok(&output);
+    // Shown before it ran.
+    assert!(stderr(&output).contains("building built.js: touch ran; cp src/main.js built.js") && ran.exists());
+    fs::remove_file(&ran).unwrap();
+    ok(&home.msm(&["service", "test", "hello"]));
+    assert!(!ran.exists(), "nothing has changed");
+    fs::remove_file(home.path("hello/built.js")).unwrap();
+    ok(&home.msm(&["service", "inspect", "hello.sep"]));
+    ok(&home.msm(&["market", "publish", "hello.sep"]));
+    assert!(!ran.exists(), "a packed service has no build line");
+    ok(&home.msm(&["service", "test", "hello"]));
+    assert!(ran.exists());
+}
+
+#[test]
+fn the_score_says_what_would_raise_it() {
+    let home = Home::new();
+    ok(&home.msm(&["service", "new", "hello"]));
+    let score = || json(&home.msm(&["service", "check", "hello", "--json"]))["score"].as_u64().unwrap();
+    let begin = score();
+    fs::remove_file(home.path("hello/README.md")).unwrap();
+    let output = home.msm(&["service", "check", "hello", "--score"]);
+    let text = ok(&output);
+    assert!(text.contains("warning: there is no README.md"), "{text}");
+    assert!(text.contains("+8   say in README.md what it does") && text.contains("+8   add an example"), "{text}");
+    assert_eq!(score(), begin - 16);
+    fs::remove_dir_all(home.path("hello/tests")).unwrap();
+    assert_eq!(score(), begin - 16 - 20 - 8);
+    replace(&home.path("hello/service.toml"), "[permissions] ", "[permissions]\ngps = \"precise\"\n#");
+    let text = ok(&home.msm(&["service", "check", "hello"]));
+    assert!(text.contains("asks for gps and does not use it"), "{text}");
+    assert_eq!(score(), begin - 16 - 20 - 8 - 9);
+    // No tests is no success.
+    assert_eq!(home.msm(&["service", "test", "hello"]).status.code(), Some(9));
+}

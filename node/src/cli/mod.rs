@@ -259,7 +259,7 @@ async fn carry_out(meaning: Meaning, globals: &Globals, screen: &mut Screen) -> 
             let mut signals = signals::Signals::listen()?;
             // Dropping its work kills its builds and its children.
             tokio::select! {
-                ended = it.run(call::Stdin::Free, screen) => ended,
+                ended = it.run(home, call::Stdin::Free, screen) => ended,
                 code = signals.next() => Err(Stop::Exit(code)),
             }
         }

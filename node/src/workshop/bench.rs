@@ -67,6 +67,11 @@ impl Bench {
         Ok(Self { sandbox, client: PeerId::of(&SecretKey::from_seed(&CLIENT_SEED).public()) })
     }
 
+    /// On whose behalf services run.
+    pub fn client(&self) -> PeerId {
+        self.client
+    }
+
     /// Runs that make sense at a time.
     pub fn width() -> usize {
         thread::available_parallelism().map_or(1, usize::from)

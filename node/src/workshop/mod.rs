@@ -5,7 +5,8 @@
 //!
 //! Read in this order:
 //! 1. [`project`]: a folder with a `service.toml`. [`build`]: how its variants are made. [`glob`]: from which files.
-//! 2. [`bench`]: one run of a variant, whole or in parts. [`replay`]: what it gets for position, web and device.
+//! 2. [`bench`]: one run of a variant, whole or in parts. [`replay`], [`local`]: what it gets for position,
+//!    web and device.
 //! 3. [`case`], [`compare`]: a test and what its output is held against. [`trial`]: every case on every variant.
 //! 4. [`check`], [`score`]: what is wrong with a service, and what would make it better. [`sources`]: where.
 //! 5. [`scaffold`]: new folders. [`watch`]: which files have changed.
@@ -16,6 +17,7 @@ pub mod case;
 pub mod check;
 pub mod compare;
 pub mod glob;
+pub mod local;
 pub mod project;
 pub mod replay;
 pub mod scaffold;

@@ -394,3 +394,42 @@ fn the_score_says_what_would_raise_it() {
     // No tests is no success.
     assert_eq!(home.msm(&["service", "test", "hello"]).status.code(), Some(9));
 }
+
+/// With the author's word a run reaches this device's own web and state, and no further than its owner allows.
+#[test]
+fn local_resources_are_this_devices_own_within_its_ceiling() {
+    let home = Home::new();
+    ok(&home.msm(&["service", "new", "hello"]));
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let place = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The request is read to its empty line: closing before would reset the answer.
+            let lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
+            let _ = lines.map_while(Result::ok).find(String::is_empty);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+            std::io::Write::write_all(&mut stream, answer).unwrap();
+        }
+    });
+    let main = format!(
+        "export async function run(input, ctx) {{\n  const page = await fetch('http://{place}/');\n  \
+         return `${{await page.text()}} from ${{(await ctx.device.status()).name}}`;\n}}\n"
+    );
+    fs::write(home.path("hello/src/main.js"), main).unwrap();
+    replace(&home.path("hello/service.toml"), "[permissions] ", "[permissions]\nnet = [\"*\"]\ndevice = true\n#");
+    fs::create_dir_all(home.folder()).unwrap();
+    let settings = |net: &str| format!("name = \"attic\"\n[resources]\nnet = {net:?}\nnet-private = [\"{place}\"]\n");
+    let config = home.folder().join("config.toml");
+    let run = || home.msm(&["service", "run", "hello", "--local-resources"]);
+
+    fs::write(&config, settings("on")).unwrap();
+    assert_eq!(ok(&run()), "hello from attic");
+    fs::write(&config, settings("off")).unwrap();
+    let output = run();
+    assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
+    assert!(stderr(&output).contains("net = \"off\""), "{}", stderr(&output));
+    // Nothing of this stays: no grant, no line in the ledger.
+    let left: Vec<_> = fs::read_dir(home.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name == "grants.toml" || name == "audit.jsonl"), "{left:?}");
+}

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     command::{CommandError, ErrorCode},
+    home::Home,
     node::job::error_of,
     workshop::{
         WorkshopError, build,
@@ -75,12 +76,18 @@ enum What {
 }
 
 impl Service {
-    pub(crate) async fn run(self, stdin: Stdin, screen: &mut Screen) -> Result<(), Stop> {
+    /// Most need no home: `home` opens it for those that do.
+    pub(crate) async fn run(
+        self,
+        home: impl FnOnce() -> Result<Home, CommandError>,
+        stdin: Stdin,
+        screen: &mut Screen,
+    ) -> Result<(), Stop> {
         match self.what {
             What::New(it) => it.run(screen),
             What::Dev(it) => it.run(screen).await,
             What::Check(it) => it.run(screen).await,
-            What::Run(it) => it.run(stdin, screen).await,
+            What::Run(it) => it.run(home, stdin, screen).await,
             What::Test(it) => it.run(screen).await,
             What::Bench(it) => it.run(screen).await,
             What::Pack(it) => it.run(screen).await,

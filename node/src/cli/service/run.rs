@@ -16,8 +16,9 @@ use crate::{
         values,
     },
     command::{CommandError, ErrorCode},
+    home::Home,
     node::packages::Installed,
-    workshop::{self, WorkshopError, bench::Bench, replay::Replay},
+    workshop::{self, WorkshopError, bench::Bench, local::Local, replay::Replay},
 };
 
 /// Run a service once, in the sandbox
@@ -45,6 +46,9 @@ pub(super) struct Run {
     /// Run as if this were not asked for; repeat for more
     #[arg(long, value_enum, value_name = "RIGHT")]
     deny: Vec<Denied>,
+    /// Answer with this device's own position, web and state, as far as its owner's [resources] allow
+    #[arg(long, conflicts_with_all = ["gps", "site", "device"])]
+    local_resources: bool,
     /// Answer gps.position from this file of positions (JSON)
     #[arg(long, value_name = "FILE")]
     gps: Option<PathBuf>,
@@ -80,7 +84,12 @@ struct RunRow<'a> {
 }
 
 impl Run {
-    pub(super) async fn run(self, stdin: Stdin, screen: &mut Screen) -> Result<(), Stop> {
+    pub(super) async fn run(
+        self,
+        home: impl FnOnce() -> Result<Home, CommandError>,
+        stdin: Stdin,
+        screen: &mut Screen,
+    ) -> Result<(), Stop> {
         let folder = self.folder.folder.clone();
         let project = open(&folder, self.variant.as_deref(), screen).await?;
         let style = screen.style;
@@ -100,7 +109,12 @@ impl Run {
         let replay =
             self.replay(&service.manifest.permissions).map_err(|why| CommandError::new(ErrorCode::Usage, why))?;
         let bench = Bench::open().map_err(wrong)?;
-        let resources = Some(replay.play());
+        // Held until the run has ended.
+        let local = match self.local_resources {
+            true => Some(Local::open(&home()?, &service.manifest, bench.client()).await?),
+            false => None,
+        };
+        let resources = Some(local.as_ref().map_or_else(|| replay.play(), Local::resources));
         let run = workshop::bench::Run { service: &service, params: params.into(), input, resources };
         let ran = match self.chunks {
             None => bench.whole(&run).await,

@@ -240,6 +240,8 @@ pub struct Status {
     pub battery: f64,
     pub network: Network,
     pub gps: bool,
+    /// How it stands with the receiver: why there is no position, when there is none.
+    pub gps_detail: String,
     /// This device's EQS without network factor.
     pub eqs: f64,
     pub markets: Vec<MarketRow>,

@@ -99,6 +99,7 @@ pub fn replies() -> Vec<Reply> {
         battery: 0.62,
         network: Network::High,
         gps: false,
+        gps_detail: "no receiver is configured (sensors.gps)".into(),
         eqs: 71.4,
         markets: vec![],
         running_tasks: 0,

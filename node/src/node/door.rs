@@ -153,6 +153,7 @@ impl NodeDoor {
             battery: device.ext.battery,
             network: device.network,
             gps: device.gps,
+            gps_detail: ctx.monitor.position().signal.to_string(),
             eqs: device.eqs,
             markets: ctx.markets.rows(),
             running_tasks: ctx.running_tasks.load(std::sync::atomic::Ordering::Relaxed),

@@ -191,6 +191,61 @@ async fn gps_sharing_tells_a_neighbours_cell_to_whom_he_allows_it() {
     assert_eq!(ask(&phone, &[]).await.code, 4);
 }
 
+/// More than a cell takes three: the manifest asks, the owner grants, and the device's ceiling allows it.
+#[tokio::test]
+async fn a_precise_position_needs_manifest_grant_and_ceiling() {
+    let lab = Lab::new();
+    let service = |name: &str, asks: &str| {
+        let folder = lab.service(
+            name,
+            "1.0.0",
+            &format!("[constraints]\ngps = \"REQ\"\n[permissions]\ngps = \"{asks}\""),
+            "export const run = async (input, ctx) => JSON.stringify(await ctx.gps.position({ accuracy: 100000 }));",
+        );
+        let toml = fs::read_to_string(folder.join("service.toml")).unwrap();
+        fs::write(folder.join("service.toml"), toml.replace("input = \"text/plain\"", "input = \"none\"")).unwrap();
+        folder
+    };
+    let market = lab.market("shop", &[service("about", "coarse"), service("exactly", "precise")]);
+    let gpsd = Gpsd::walking_from(&lab.path("shop"), HOME);
+    let is_exact = |position: &Value| {
+        // The walk is a minute long, a metre or so a second.
+        let walked = |key: &str, from: f64| (from..from + 0.001).contains(&position[key].as_f64().unwrap());
+        let exact = walked("lat", HOME.0) && walked("lon", HOME.1) && position["accuracy"].as_f64() < Some(100.0);
+        let cell = position["lat"] == HOME.0 && position["lon"] == HOME.1 && position["accuracy"] == 3_000.0;
+        assert!(position["alt"].is_number() != cell, "{position}");
+        assert!(exact != cell, "{position}");
+        exact
+    };
+    let open = "[resources]\ngps = \"precise\"\n";
+    // Whether an exact position comes of it; `None` where not even the grant is taken.
+    for (name, ceiling, grants) in [
+        (
+            "wary",
+            "",
+            [("about", "coarse", Some(false)), ("exactly", "precise", None), ("exactly", "coarse", Some(false))],
+        ),
+        (
+            "open",
+            open,
+            [("about", "precise", None), ("exactly", "coarse", Some(false)), ("exactly", "precise", Some(true))],
+        ),
+    ] {
+        let home = listening(name, &lab, &format!("{}{ceiling}", gpsd.config()));
+        market.served_by(&home);
+        let node = Node::start(&home, &[]).await;
+        has_fix(&node).await;
+        for (service, granted, exact) in grants {
+            let done = msm(&home, &["grant", service, "gps", "--to", "own", "--accuracy", granted]).await;
+            assert_eq!(done.code == 0, exact.is_some(), "{}", done.err);
+            let Some(exact) = exact else { continue };
+            let ran = msm(&home, &["invoke", service, "--local"]).await;
+            let position = serde_json::from_slice(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.err));
+            assert_eq!(is_exact(&position), exact, "{service}, granted {granted}, ceiling {ceiling:?}: {position}");
+        }
+    }
+}
+
 /// A gpsd that hangs, and some that are none: the reason is told, and the node is as well as ever.
 #[tokio::test]
 async fn a_gpsd_that_hangs_or_babbles_is_refused_with_the_reason() {
@@ -217,7 +272,8 @@ async fn a_gpsd_that_hangs_or_babbles_is_refused_with_the_reason() {
             refused.err.contains(&says).then_some(())
         })
         .await;
-        assert!(!node.status().await.gps);
+        let status = node.status().await;
+        assert_eq!((status.gps, status.gps_detail.as_str()), (false, reason));
         assert!(node.figure("VmRSS") < 200 * 1024, "{name}: {} KiB", node.figure("VmRSS"));
     }
 }

@@ -114,6 +114,7 @@ fn status(it: &Status, now: u64) -> String {
             ),
         ),
     ];
+    rows.push(("receiver", clean(&it.gps_detail, TEXT_CHARS)));
     rows.extend(it.markets.iter().map(|row| ("market", market_line(row, now))));
     rows.extend(it.addresses.iter().map(|address| ("address", clean(address, TEXT_CHARS))));
     rows.extend([("home", clean(&it.home, TEXT_CHARS)), ("version", clean(&it.version, NAME_CHARS))]);

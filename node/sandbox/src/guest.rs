@@ -14,6 +14,7 @@ mod seccomp;
 mod walls;
 mod wasi;
 mod wasi_abi;
+mod wasi_calls;
 mod wasi_clock;
 mod wasi_files;
 mod wasm;

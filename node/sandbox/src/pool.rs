@@ -383,7 +383,8 @@ impl Shared {
             }
             // A panic of the compiler, or memory that it did not get: it would be so again.
             _ if refusal.reason.contains("panicked") || refusal.reason.contains("SIGABRT") => {
-                bad(format!("the compiler gave it up: {}", refusal.reason))
+                let memory = process::limits::COMPILER.1 >> 20;
+                bad(format!("the compiler, which has {memory} MiB of memory, gave it up: {}", refusal.reason))
             }
             _ => refusal,
         })

@@ -13,6 +13,7 @@ use super::{
     chance::Chance,
     out::Out,
     wasi_abi::{Errno, IMPORTS, Import, MSM, Memory, SYMLINK, WASI},
+    wasi_calls,
     wasi_clock::{Clock, Random},
     wasi_files::{Files, Open, Tree},
     wasm::TABLE_ELEMENTS,
@@ -23,9 +24,6 @@ use crate::{
     wire::{self, Fault},
     work::Sink,
 };
-
-/// Waits in one `poll_oneoff`: a program waits for one thing, or for its two streams and a clock. *Judgement.*
-const POLLS: u32 = 64;
 
 /// What all runs in one child share.
 #[derive(Default)]
@@ -39,14 +37,14 @@ pub struct Guest {
     pub args: Vec<String>,
     /// `NAME=value`.
     pub env: Vec<String>,
-    pub input: Vec<u8>,
+    input: Vec<u8>,
     read: usize,
     pub stdout: Stdout,
     log: Vec<u8>,
     log_is_cut: bool,
-    files: Files,
-    clock: Clock,
-    random: Random,
+    pub files: Files,
+    pub clock: Clock,
+    pub random: Random,
     pub desk: Desk,
     pub limiter: Limiter,
     /// Set once there is an instance.
@@ -89,7 +87,8 @@ impl From<Failure> for Trouble {
     }
 }
 
-type Done = Result<(), Trouble>;
+/// How a host call without an answer of its own ends.
+pub type Done = Result<(), Trouble>;
 
 /// Holds a guest to its memory, and knows afterwards whether it wanted more.
 #[derive(Default)]
@@ -149,6 +148,11 @@ impl Guest {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// Bytes of the input that were not read yet.
+    pub const fn unread(&self) -> usize {
+        self.input.len() - self.read
+    }
+
     /// What was written to stderr.
     pub fn log(&mut self) -> String {
         const CUT: &str = "… log cut\n";
@@ -168,7 +172,8 @@ impl Guest {
         line.map_or_else(String::new, |line| format!(": {}", super::wasm::plain(&String::from_utf8_lossy(line))))
     }
 
-    fn write(&mut self, to: Open, bytes: &[u8]) -> Done {
+    /// Writes for `fd_write`.
+    pub fn write(&mut self, to: Open, bytes: &[u8]) -> Done {
         match to {
             Open::Stdout => match &mut self.stdout {
                 Stdout::Stream(out, written) => {
@@ -196,8 +201,8 @@ impl Guest {
         Ok(())
     }
 
-    /// Bytes for `fd_read`: what comes next, and how to say that it was taken.
-    fn next(&self, fd: u32) -> Result<&[u8], Errno> {
+    /// Bytes for `fd_read`: what comes next.
+    pub fn next(&self, fd: u32) -> Result<&[u8], Errno> {
         match self.files.of(fd)? {
             Open::Stdin => Ok(&self.input[self.read..]),
             Open::Stdout | Open::Stderr => Err(Errno::BADF),
@@ -208,7 +213,8 @@ impl Guest {
         }
     }
 
-    fn took(&mut self, fd: u32, count: usize) {
+    /// Notes that so many of them were taken.
+    pub fn took(&mut self, fd: u32, count: usize) {
         match self.files.of(fd) {
             Ok(Open::Stdin) => self.read += count,
             Ok(Open::File { at, .. }) => self.files.move_to(fd, at + count as u64),
@@ -222,7 +228,7 @@ pub fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     macro_rules! define {
         ($($name:ident($($arg:ident: $kind:ty),*);)*) => {$(
             linker.func_wrap(WASI, stringify!($name), |mut caller: Caller<'_, Guest>, $($arg: $kind),*| {
-                answer(reach(&mut caller).and_then(|(mut memory, guest)| $name(&mut memory, guest, $($arg),*)))
+                answer(reach(&mut caller).and_then(|(mut memory, guest)| wasi_calls::$name(&mut memory, guest, $($arg),*)))
             })?;
         )*};
     }
@@ -270,11 +276,9 @@ pub fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     )?;
     linker.func_wrap(MSM, "take", |mut caller: Caller<'_, Guest>, to: u32, room: u32| {
         number(reach(&mut caller).and_then(|(mut memory, guest)| {
-            let bytes = guest.desk.waiting();
-            let count = bytes.len().min(room as usize);
-            memory.put(to, &bytes[..count])?;
-            guest.desk.took(count);
-            Ok(count as u32)
+            let count = guest.desk.waiting().min(room as usize) as u32;
+            guest.desk.take(memory.room(to, count)?);
+            Ok(count)
         }))
     })?;
     IMPORTS.iter().chain([&SYMLINK]).try_for_each(|import| refuse(linker, import))
@@ -326,230 +330,6 @@ fn number(done: Result<u32, Trouble>) -> wasmtime::Result<i32> {
         Err(Trouble::Errno(errno)) => Ok(-i32::from(errno.0)),
         Err(Trouble::Stop(stop)) => Err(wasmtime::Error::new(stop)),
     }
-}
-
-fn texts(memory: &mut Memory<'_>, texts: &[String], mut list: u32, mut at: u32) -> Done {
-    for text in texts {
-        memory.put_u32(list, at)?;
-        memory.put(at, text.as_bytes())?;
-        at = at.checked_add(text.len() as u32).ok_or(Errno::FAULT)?;
-        memory.put(at, &[0])?;
-        at = at.checked_add(1).ok_or(Errno::FAULT)?;
-        list = list.checked_add(4).ok_or(Errno::FAULT)?;
-    }
-    Ok(())
-}
-
-fn sizes(memory: &mut Memory<'_>, texts: &[String], count: u32, bytes: u32) -> Done {
-    memory.put_u32(count, texts.len() as u32)?;
-    Ok(memory.put_u32(bytes, texts.iter().map(|text| text.len() as u32 + 1).sum())?)
-}
-
-fn args_get(memory: &mut Memory<'_>, guest: &mut Guest, list: u32, text: u32) -> Done {
-    texts(memory, &guest.args, list, text)
-}
-
-fn args_sizes_get(memory: &mut Memory<'_>, guest: &mut Guest, count: u32, bytes: u32) -> Done {
-    sizes(memory, &guest.args, count, bytes)
-}
-
-fn environ_get(memory: &mut Memory<'_>, guest: &mut Guest, list: u32, text: u32) -> Done {
-    texts(memory, &guest.env, list, text)
-}
-
-fn environ_sizes_get(memory: &mut Memory<'_>, guest: &mut Guest, count: u32, bytes: u32) -> Done {
-    sizes(memory, &guest.env, count, bytes)
-}
-
-fn clock_res_get(memory: &mut Memory<'_>, guest: &mut Guest, clock: u32, at: u32) -> Done {
-    Ok(memory.put_u64(at, guest.clock.resolution(clock)?)?)
-}
-
-fn clock_time_get(memory: &mut Memory<'_>, guest: &mut Guest, clock: u32, _: u64, at: u32) -> Done {
-    Ok(memory.put_u64(at, guest.clock.now(clock)?)?)
-}
-
-fn fd_close(_: &mut Memory<'_>, guest: &mut Guest, fd: u32) -> Done {
-    Ok(guest.files.close(fd)?)
-}
-
-fn fd_renumber(_: &mut Memory<'_>, guest: &mut Guest, from: u32, to: u32) -> Done {
-    Ok(guest.files.renumber(from, to)?)
-}
-
-fn fd_fdstat_get(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, at: u32) -> Done {
-    Ok(memory.put(at, &guest.files.fdstat(fd)?)?)
-}
-
-fn fd_filestat_get(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, at: u32) -> Done {
-    Ok(memory.put(at, &guest.files.filestat(fd)?)?)
-}
-
-fn fd_prestat_get(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, at: u32) -> Done {
-    // Kind 0, a folder, and the length of its name.
-    let length = guest.files.given(fd)?.len() as u32;
-    memory.put_u32(at, 0)?;
-    Ok(memory.put_u32(at.checked_add(4).ok_or(Errno::FAULT)?, length)?)
-}
-
-fn fd_prestat_dir_name(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, path: u32, length: u32) -> Done {
-    let name = guest.files.given(fd)?;
-    let name = name.get(..length as usize).unwrap_or(name);
-    Ok(memory.put(path, name)?)
-}
-
-fn fd_read(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, pieces: u32, count: u32, at: u32) -> Done {
-    let next = guest.next(fd)?;
-    let taken = scatter(memory, next, pieces, count)?;
-    guest.took(fd, taken);
-    Ok(memory.put_u32(at, taken as u32)?)
-}
-
-fn fd_pread(
-    memory: &mut Memory<'_>,
-    guest: &mut Guest,
-    fd: u32,
-    pieces: u32,
-    count: u32,
-    offset: u64,
-    at: u32,
-) -> Done {
-    let (bytes, _) = guest.files.file(fd)?;
-    let bytes = bytes.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
-    let taken = scatter(memory, bytes, pieces, count)?;
-    Ok(memory.put_u32(at, taken as u32)?)
-}
-
-/// Copies what fits into pieces of a guest's memory.
-fn scatter(memory: &mut Memory<'_>, mut from: &[u8], pieces: u32, count: u32) -> Result<usize, Errno> {
-    let all = from.len();
-    for (at, length) in memory.pieces(pieces, count)? {
-        let room = memory.room(at, length)?;
-        let (now, later) = from.split_at(from.len().min(room.len()));
-        room[..now.len()].copy_from_slice(now);
-        from = later;
-        if from.is_empty() {
-            break;
-        }
-    }
-    Ok(all - from.len())
-}
-
-fn fd_write(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, pieces: u32, count: u32, at: u32) -> Done {
-    let to = guest.files.of(fd)?;
-    let pieces = memory.pieces(pieces, count)?;
-    let total = pieces.iter().try_fold(0u32, |sum, (_, length)| sum.checked_add(*length)).ok_or(Errno::INVAL)?;
-    for (at, length) in pieces {
-        guest.write(to, memory.read(at, length)?)?;
-    }
-    Ok(memory.put_u32(at, total)?)
-}
-
-fn fd_readdir(
-    memory: &mut Memory<'_>,
-    guest: &mut Guest,
-    fd: u32,
-    buffer: u32,
-    length: u32,
-    cookie: u64,
-    at: u32,
-) -> Done {
-    memory.room(buffer, length)?;
-    let list = guest.files.list(fd, cookie, length as usize)?;
-    memory.put(buffer, &list)?;
-    Ok(memory.put_u32(at, list.len() as u32)?)
-}
-
-fn fd_seek(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, offset: i64, whence: u32, at: u32) -> Done {
-    let to = guest.files.seek(fd, offset, whence)?;
-    Ok(memory.put_u64(at, to)?)
-}
-
-fn fd_tell(memory: &mut Memory<'_>, guest: &mut Guest, fd: u32, at: u32) -> Done {
-    Ok(memory.put_u64(at, guest.files.file(fd)?.1)?)
-}
-
-fn path_filestat_get(
-    memory: &mut Memory<'_>,
-    guest: &mut Guest,
-    fd: u32,
-    _: u32,
-    path: u32,
-    length: u32,
-    at: u32,
-) -> Done {
-    let stat = guest.files.filestat_at(fd, memory.read(path, length)?)?;
-    Ok(memory.put(at, &stat)?)
-}
-
-#[expect(clippy::too_many_arguments, reason = "preview 1 has it so")]
-fn path_open(
-    memory: &mut Memory<'_>,
-    guest: &mut Guest,
-    fd: u32,
-    _: u32,
-    path: u32,
-    length: u32,
-    flags: u32,
-    rights: u64,
-    _: u64,
-    _: u32,
-    at: u32,
-) -> Done {
-    memory.room(at, 4)?;
-    let opened = guest.files.open(fd, memory.read(path, length)?, flags, rights)?;
-    Ok(memory.put_u32(at, opened)?)
-}
-
-fn random_get(memory: &mut Memory<'_>, guest: &mut Guest, at: u32, length: u32) -> Done {
-    Ok(guest.random.fill(memory.room(at, length)?)?)
-}
-
-fn sched_yield(_: &mut Memory<'_>, _: &mut Guest) -> Done {
-    Ok(())
-}
-
-/// Streams are always ready; without one among the waits, the shortest clock is waited for.
-fn poll_oneoff(memory: &mut Memory<'_>, guest: &mut Guest, waits: u32, events: u32, count: u32, at: u32) -> Done {
-    const WAIT_BYTES: u32 = 48;
-    const EVENT_BYTES: u32 = 32;
-    if !(1..=POLLS).contains(&count) {
-        return Err(Errno::INVAL.into());
-    }
-    let list = memory.read(waits, count * WAIT_BYTES)?.to_vec();
-    let mut ready = Vec::new();
-    let mut clocks = Vec::new();
-    for wait in list.chunks_exact(WAIT_BYTES as usize) {
-        let number = |at: usize| wait[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
-        let mut event = [0; EVENT_BYTES as usize];
-        event[..8].copy_from_slice(&wait[..8]);
-        event[10] = wait[8];
-        match wait[8] {
-            0 => {
-                let clock = number(16) as u32;
-                let is_absolute = wait[40] & 1 == 1;
-                let now = if is_absolute { guest.clock.now(clock)? } else { 0 };
-                guest.clock.resolution(clock)?;
-                clocks.push((number(24).saturating_sub(now), event));
-            }
-            1 | 2 => {
-                let errno = guest.files.of(number(16) as u32).err().unwrap_or(Errno::SUCCESS);
-                event[8..10].copy_from_slice(&errno.0.to_le_bytes());
-                let bytes = if wait[8] == 1 { guest.input.len() - guest.read } else { 1 << 16 };
-                event[16..24].copy_from_slice(&(bytes as u64).to_le_bytes());
-                ready.push(event);
-            }
-            _ => return Err(Errno::INVAL.into()),
-        }
-    }
-    if ready.is_empty() {
-        let shortest = clocks.iter().map(|(time, _)| *time).min().unwrap_or(0);
-        guest.clock.wait(std::time::Duration::from_nanos(shortest), guest.deadline);
-        ready = clocks.into_iter().filter(|(time, _)| *time <= shortest).map(|(_, event)| event).collect();
-    }
-    let number = ready.len() as u32;
-    memory.put(events, &ready.concat())?;
-    Ok(memory.put_u32(at, number)?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use msm_protocol::ContentHash;
 use wasmtime::Engine;
 
 use super::{Failure, wasm, wasm_check};
-use crate::wire::Fault;
+use crate::wire::{CODE_BYTES, Fault};
 
 /// The compiler. Made before the child is sealed: the engine sets its signals up even where nothing is run.
 pub struct Compiler(Engine);
@@ -21,7 +21,11 @@ impl Compiler {
     pub fn compile(&self, source: &[u8]) -> Result<Vec<u8>, Failure> {
         let bad = |text: String| Failure::new(Fault::BadPackage, text);
         wasm_check::check(source).map_err(|error| bad(error.to_string()))?;
-        self.0.precompile_module(source).map_err(|error| bad(format!("it does not compile: {error:#}")))
+        let code = self.0.precompile_module(source).map_err(|error| bad(format!("it does not compile: {error:#}")))?;
+        if code.len() > CODE_BYTES {
+            return Err(bad(format!("compiled it has {} bytes, the limit is {CODE_BYTES}", code.len())));
+        }
+        Ok(code)
     }
 
     /// What compiled code depends on beside the module: version, settings, processor. Code of one fingerprint is of no

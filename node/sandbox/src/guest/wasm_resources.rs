@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
+
 use super::{Failure, channel::Channel, wasi::Trouble, wasi_abi::Errno};
 use crate::{
     call::Asks,
@@ -21,33 +23,33 @@ pub struct Desk {
     /// Bytes that a decoded picture may take.
     memory: u64,
     calls: u32,
-    answer: Vec<u8>,
-    taken: usize,
+    /// What is left of the answer: its line or text, then its bytes, which are not copied to stand behind it.
+    line: Bytes,
+    bytes: Bytes,
 }
 
 impl Desk {
     pub const fn new(asks: Asks, memory: u64) -> Self {
-        Self { asks, memory, calls: 0, answer: Vec::new(), taken: 0 }
+        Self { asks, memory, calls: 0, line: Bytes::new(), bytes: Bytes::new() }
     }
 
-    /// What of the last answer was not taken yet.
-    pub fn waiting(&self) -> &[u8] {
-        &self.answer[self.taken..]
+    /// Bytes of the last answer that were not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.line.len() + self.bytes.len()
     }
 
-    /// Notes that so many bytes were taken.
-    pub fn took(&mut self, count: usize) {
-        self.taken += count;
-        if self.taken == self.answer.len() {
-            self.answer = Vec::new();
-            self.taken = 0;
+    /// Takes as many of them as there is room for.
+    pub fn take(&mut self, mut to: &mut [u8]) {
+        for part in [&mut self.line, &mut self.bytes] {
+            let (now, later) = to.split_at_mut(to.len().min(part.len()));
+            part.copy_to_slice(now);
+            to = later;
         }
     }
 
     /// One call. Any earlier answer is forgotten.
     pub fn call(&mut self, op: &[u8], body: &[u8], deadline: Option<Instant>) -> Result<u32, Trouble> {
-        self.answer = Vec::new();
-        self.taken = 0;
+        (self.line, self.bytes) = (Bytes::new(), Bytes::new());
         self.calls += 1;
         let answered = if self.calls > ASKS {
             Err(AskError::new(AskErrorKind::Limit, format!("more than {ASKS} calls of resources in one task")))
@@ -57,13 +59,12 @@ impl Desk {
         match answered {
             Ok(Answer { json, bytes }) => {
                 // One line: a newline between JSON's tokens means nothing.
-                self.answer = json.replace('\n', " ").into_bytes();
-                self.answer.push(b'\n');
-                self.answer.extend_from_slice(&bytes);
-                Ok(self.answer.len() as u32)
+                self.line = (json.replace('\n', " ") + "\n").into();
+                self.bytes = bytes;
+                Ok(self.waiting() as u32)
             }
             Err(AskError { kind, message }) => {
-                self.answer = message.into_bytes();
+                self.line = message.into();
                 Err(Trouble::Errno(match kind {
                     AskErrorKind::Denied => Errno::ACCES,
                     AskErrorKind::Failed => Errno::IO,

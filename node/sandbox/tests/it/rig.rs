@@ -150,12 +150,12 @@ pub fn children_of(parent: u32) -> Vec<(u32, bool)> {
     std::fs::read_dir("/proc").unwrap().filter_map(|entry| stat(entry.ok()?)).collect()
 }
 
-/// Waits until the condition holds; panics after ten seconds.
+/// Waits until the condition holds; panics after half a minute.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }

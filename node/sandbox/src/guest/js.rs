@@ -14,7 +14,7 @@ mod urls;
 
 use std::rc::Rc;
 
-use rquickjs::{Context, Function, Module, Persistent, Runtime, qjs};
+use rquickjs::{Context, Ctx, Function, Module, Persistent, Runtime, qjs};
 
 use self::{
     errors::failure,
@@ -63,15 +63,15 @@ impl Js {
         })));
         let modules = Modules::new(host);
         runtime.set_loader(modules.clone(), modules.clone());
-        let context = Context::full(&runtime)?;
-        let prelude = context.with(|ctx| {
-            let source = include_str!("prelude.js");
-            Compiled::of(&Module::declare(ctx, natives::PRELUDE, source)?).ok_or(rquickjs::Error::Unknown)
+        // The context that the prelude is compiled in serves the first run.
+        let (context, web) = (Context::full(&runtime)?, Web::default());
+        let (compiled, prelude) = context.with(|ctx| {
+            let module = Module::declare(ctx.clone(), natives::PRELUDE, include_str!("prelude.js"))?;
+            let compiled = Compiled::of(&module).ok_or(rquickjs::Error::Unknown)?;
+            Ok::<_, rquickjs::Error>((compiled, install(&ctx, module, host, &web)?))
         })?;
-        drop(context);
-        let mut js = Self { runtime, prelude, web: Web::default(), ready: None, modules, host: host.clone() };
-        js.tidy()?;
-        Ok(js)
+        let ready = Some(Ready { prelude, context });
+        Ok(Self { runtime, prelude: compiled, web, ready, modules, host: host.clone() })
     }
 
     /// Forgets the package: another one comes.
@@ -104,10 +104,7 @@ impl Js {
             if unsafe { qjs::JS_AddIntrinsicDOMException(ctx.as_raw().as_ptr()) } < 0 {
                 return Err(rquickjs::Error::Exception);
             }
-            let (module, _) = self.prelude.load(&ctx)?.eval()?;
-            let install: Function<'_> = module.get("default")?;
-            let make: Function<'_> = install.call((natives::of(&ctx, &self.host, &self.web)?,))?;
-            Ok::<_, rquickjs::Error>(Persistent::save(&ctx, make))
+            install(&ctx, self.prelude.load(&ctx)?, &self.host, &self.web)
         })?;
         Ok(Ready { prelude, context })
     }
@@ -137,4 +134,16 @@ impl Js {
         self.host.rejections.clear();
         result
     }
+}
+
+/// Has the prelude put its globals into a context; what it gives makes a guest's `ctx`.
+fn install<'js>(
+    ctx: &Ctx<'js>,
+    prelude: Module<'js>,
+    host: &Rc<Host>,
+    web: &Web,
+) -> rquickjs::Result<Persistent<Function<'static>>> {
+    let install: Function<'_> = prelude.eval()?.0.get("default")?;
+    let make: Function<'_> = install.call((natives::of(ctx, host, web)?,))?;
+    Ok(Persistent::save(ctx, make))
 }

@@ -31,8 +31,9 @@ const RANDOM_BYTES: usize = 65_536;
 pub struct Web(Rc<RefCell<Option<Rc<Compiled>>>>);
 
 impl Web {
-    /// The function that makes the globals of web.js.
-    fn load<'js>(&self, ctx: &Ctx<'js>) -> Result<Function<'js>> {
+    /// The function that makes the globals of web.js; `natives` get what it needs.
+    fn load<'js>(&self, ctx: &Ctx<'js>, host: &Rc<Host>, natives: Object<'js>) -> Result<Function<'js>> {
+        of_web(ctx, host, natives)?;
         let known = self.0.borrow().clone();
         let module = match known {
             Some(compiled) => compiled.load(ctx)?,
@@ -46,7 +47,7 @@ impl Web {
     }
 }
 
-/// All of them in one object.
+/// Those that prelude.js needs, in one object.
 pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>> {
     let natives = Natives { object: Object::new(ctx.clone())?, ctx };
     let at = host.clone();
@@ -57,17 +58,9 @@ pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>
     natives.add("now", move || at.now_ms())?;
     let at = host.clone();
     natives.add("random", move || at.random())?;
-    let at = host.clone();
-    natives.add("chance", move |ctx, count: usize| chance(&at, ctx, count))?;
 
     natives.add("utf8", text::utf8)?;
     natives.add("text", text::text)?;
-    natives.add("base64", text::base64)?;
-    natives.add("urlParts", urls::names)?;
-    natives.add("url", urls::parse)?;
-    natives.add("urlSet", urls::set)?;
-    natives.add("pairs", urls::pairs)?;
-    natives.add("query", urls::query)?;
 
     let at = host.clone();
     natives.add("decode", move |ctx, bytes| decode(&at, ctx, &bytes))?;
@@ -94,12 +87,25 @@ pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>
     })?;
     let at = host.clone();
     natives.add("untimer", move |number: Coerced<f64>| at.turns.remove_timer(number.0 as u32))?;
-    let at = host.clone();
-    natives.add("lastCall", move |ctx: Ctx<'js>, act| at.turns.at_last_call(&ctx, &at, act))?;
     let (at, web) = (host.clone(), web.clone());
     // Else it would be a matter of memory whether a service meets a child that has compiled it before.
-    natives.add("web", move |ctx: Ctx<'js>| at.account.aside(|| web.load(&ctx)))?;
+    natives.add("web", move |ctx: Ctx<'js>, natives| at.account.aside(|| web.load(&ctx, &at, natives)))?;
     Ok(natives.object)
+}
+
+/// Those that only web.js needs, added to the others.
+fn of_web<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, object: Object<'js>) -> Result<()> {
+    let natives = Natives { object, ctx };
+    natives.add("base64", text::base64)?;
+    natives.add("urlParts", urls::names)?;
+    natives.add("url", urls::parse)?;
+    natives.add("urlSet", urls::set)?;
+    natives.add("pairs", urls::pairs)?;
+    natives.add("query", urls::query)?;
+    let at = host.clone();
+    natives.add("chance", move |ctx, count: usize| chance(&at, ctx, count))?;
+    let at = host.clone();
+    natives.add("lastCall", move |ctx: Ctx<'js>, act| at.turns.at_last_call(&ctx, &at, act))
 }
 
 struct Natives<'a, 'js> {

@@ -4,4 +4,3 @@ mod arrows;
 mod containers;
 mod demo;
 mod netns;
-mod sharing;

@@ -1,5 +1,7 @@
 //! Nodes on hosts of their own, joined by a bridge: they find each other, share jobs, and lose each other.
 
+mod sharing;
+
 use std::{
     fs,
     path::PathBuf,

@@ -1,7 +1,14 @@
 //! Pages from the internet for a device that has none: its neighbours fetch them, and what it gets looks the same.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
+use image::RgbaImage;
 use msm_testnet::{
     binary::repository,
     browser,
@@ -71,8 +78,36 @@ impl Lab {
         (file, job)
     }
 
-    fn chromium(&self, host: &str) -> std::process::Command {
+    /// Starts `msm proxy` beside the requester's node; gives its address.
+    fn proxy(&self) -> (Proxy, String) {
+        let line = ["proxy", "--listen", "127.0.0.1:0", "--json"];
+        let mut child = self.requester.client.command(&line).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let proxy = Proxy(child);
+        let said: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{said:?}: {error}"));
+        assert_eq!(said["schema"], "msm.proxy/1");
+        (proxy, said["address"].as_str().unwrap().to_owned())
+    }
+
+    fn chromium(&self, host: &str) -> Command {
         self.net.command(host, "chromium").unwrap()
+    }
+
+    /// What a browser on `host`, which has seen nothing before, draws.
+    fn screenshot(&self, host: &str, address: &str, name: &str, more: &[&str]) -> RgbaImage {
+        let (folder, picture) = (self.net.file(&format!("browser-{name}")), self.net.file(&format!("{name}.png")));
+        browser::screenshot(self.chromium(host), &folder, address, &picture, more).unwrap()
+    }
+}
+
+/// A running `msm proxy`. Dropping it kills it, by its own id.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -100,21 +135,43 @@ fn a_page_comes_through_two_neighbours_and_opens_without_a_network() {
     }
 
     // What people see: the site itself, then the file on the device without a network, when the site is gone.
-    let folder = lab.net.file("chromium");
-    let address = format!("http://{PUBLIC}/");
-    let original = lab.net.file("original.png");
-    let original = browser::screenshot(lab.chromium("internet"), &folder, &address, &original, &[]).unwrap();
+    let original = lab.screenshot("internet", &format!("http://{PUBLIC}/"), "original", &[]);
     lab.site.take().unwrap().stop();
     lab.net.cable("cli", false).unwrap();
-    let address = format!("file://{}", page.display());
-    let rebuilt = lab.net.file("rebuilt.png");
-    let rebuilt = browser::screenshot(lab.chromium("cli"), &folder, &address, &rebuilt, &[]).unwrap();
+    let rebuilt = lab.screenshot("cli", &format!("file://{}", page.display()), "rebuilt", &[]);
     let difference = browser::difference(&original, &rebuilt).unwrap();
     let size = fs::metadata(&page).unwrap().len();
     eprintln!("the page from a file of {size} bytes against the page from nginx: {difference}");
     assert!(difference.pixels <= DIFFERENCE, "{difference}");
     // The comparison can fail: an empty page is far away.
-    let blank = browser::screenshot(lab.chromium("cli"), &folder, "about:blank", &lab.net.file("blank.png"), &[]);
-    let blank = browser::difference(&original, &blank.unwrap()).unwrap();
+    let blank = browser::difference(&original, &lab.screenshot("cli", "about:blank", "blank", &[])).unwrap();
     assert!(blank.pixels > 0.2, "{blank}");
+}
+
+#[test]
+fn a_browser_without_a_network_sees_pages_through_the_proxy() {
+    let lab = Lab::new();
+    lab.grant();
+    let (_proxy, proxy) = lab.proxy();
+    let address = format!("http://{PUBLIC}/");
+    let original = lab.screenshot("internet", &address, "original", &[]);
+    let seen = lab.screenshot("cli", &address, "seen", &[&format!("--proxy-server=http://{proxy}")]);
+    let difference = browser::difference(&original, &seen).unwrap();
+    eprintln!("the page through msm proxy against the page itself: {difference}");
+    assert_eq!(difference.pixels, 0.0, "{difference}");
+    let from_neighbours = |line: &String| line.contains("msm/0.1.0");
+    let requests = Website::requests(&lab.net.file("nginx"));
+    assert!(requests.iter().filter(|line| from_neighbours(line)).count() >= 10, "{requests:#?}");
+
+    // Without being told so, by the gateway's address; its script has run.
+    let gateway = format!("http://{proxy}/{address}");
+    let document = browser::document(lab.chromium("cli"), &lab.net.file("gateway"), &gateway, &[]).unwrap();
+    assert!(document.contains("Made by a script: 1, 4, 9"), "{document}");
+    // A tunnel is refused with a reason; Chromium shows its own page instead, curl shows ours.
+    let secure = format!("https://{PUBLIC}/");
+    let mut curl = lab.net.command("cli", "curl").unwrap();
+    let curl =
+        curl.args(["-sS", "-o", "/dev/null", "-v", "--proxy", &format!("http://{proxy}"), &secure]).output().unwrap();
+    let said = String::from_utf8_lossy(&curl.stderr).into_owned();
+    assert!(!curl.status.success() && said.contains("501"), "{said}");
 }

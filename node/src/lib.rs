@@ -7,6 +7,7 @@
 //! 5. [`resources`]: what guests may use of the device, and the owner's grants.
 //! 6. [`net`]: the libp2p swarm, behind two bounded queues. [`node`]: a running node, from trust to results.
 //! 7. [`control`]: the door for other processes. [`cli`], [`repl`]: the doors for people. [`demo`]: all of it at once.
+//!    [`proxy`]: the door for browsers.
 
 pub mod cli;
 pub mod command;
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod monitor;
 pub mod net;
 pub mod node;
+pub mod proxy;
 pub mod repl;
 pub mod resources;
 pub mod speed;

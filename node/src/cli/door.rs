@@ -46,7 +46,7 @@ pub fn running(home: &Home) -> Result<ControlClient, CommandError> {
 }
 
 /// A node that lives for one call: it finds its neighbours, lends nothing, and is gone.
-fn for_call(home: &Home) -> NodeOptions {
+pub fn for_call(home: &Home) -> NodeOptions {
     NodeOptions {
         home: home.clone(),
         listen: Vec::new(),

@@ -61,6 +61,10 @@ hints! {
     pending() = "msm pending", [];
     /// How grants work.
     help_grants() = "msm help grants", [];
+    /// Serve a browser on this device.
+    proxy(listen) = "msm proxy --listen {listen}", ["127.0.0.1:7481"];
+    /// Serve browsers of others.
+    proxy_to_others(listen) = "msm proxy --listen {listen} --yes", ["0.0.0.0:7481"];
     /// Watch a demonstration.
     demo() = "msm demo", [];
 }

@@ -26,6 +26,7 @@ mod market_mirror;
 pub mod node;
 pub mod peers;
 pub mod pending;
+pub mod proxy;
 pub mod render;
 pub mod repl;
 #[cfg(test)]
@@ -107,6 +108,8 @@ pub enum Verb {
     Repl(repl::Repl),
     /// Run a service on this device and those nearby
     Invoke(invoke::Invoke),
+    /// Serve pages to a browser that neighbours fetch
+    Proxy(proxy::Proxy),
     /// The devices nearby
     Peers(peers::Peers),
     /// What this node is, lends and sees
@@ -154,6 +157,7 @@ pub enum Local {
     Demo(demo::Demo),
     Node(node::Node),
     Repl(repl::Repl),
+    Proxy(proxy::Proxy),
     Market(market_folder::Action),
     Service(service::Service),
     Key(key::Key),
@@ -184,6 +188,7 @@ impl Verb {
             Self::Demo(it) => return Ok(Meaning::Local(Local::Demo(it))),
             Self::Node(it) => return Ok(Meaning::Local(Local::Node(it))),
             Self::Repl(it) => return Ok(Meaning::Local(Local::Repl(it))),
+            Self::Proxy(it) => return Ok(Meaning::Local(Local::Proxy(it))),
             Self::Service(it) => return Ok(Meaning::Local(Local::Service(it))),
             Self::Key(it) => return Ok(Meaning::Local(Local::Key(it))),
             Self::Doctor(it) => return Ok(Meaning::Local(Local::Doctor(it))),
@@ -254,6 +259,7 @@ async fn carry_out(meaning: Meaning, globals: &Globals, screen: &mut Screen) -> 
         Local::Demo(it) => it.run(screen).await,
         Local::Node(it) => it.run(&home()?, screen).await,
         Local::Repl(it) => it.run(&home()?, screen).await,
+        Local::Proxy(it) => it.run(&home()?, globals.yes, screen).await,
         Local::Market(it) => it.run(&home()?, screen).await,
         Local::Service(it) => {
             let mut signals = signals::Signals::listen()?;

@@ -113,6 +113,7 @@ impl<D: Door> Session<D> {
             Local::Demo(_) => Err(outside("demo", hints::demo()).into()),
             Local::Node(_) => Err(outside("node", hints::node()).into()),
             Local::Repl(_) => Err(outside("repl", hints::help()).into()),
+            Local::Proxy(_) => Err(outside("proxy", hints::proxy("127.0.0.1:7481")).into()),
         }
     }
 }

@@ -6,7 +6,11 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use msm_protocol::{ContentHash, JobId, MarketId, PeerId, device::Network, manifest::Param};
+use msm_protocol::{
+    ContentHash, JobId, MarketId, PeerId,
+    device::Network,
+    manifest::{Engine, Param},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -263,6 +267,9 @@ pub struct PeerRow {
     pub network: Option<Network>,
     pub gps: Option<bool>,
     pub availability: Option<bool>,
+    /// Engines that it lends, by name; empty until the peer has answered.
+    #[serde(default)]
+    pub engines: Vec<String>,
     pub addresses: Vec<String>,
     /// `mdns`, `gossip`, `kad`, `dialled` or `inbound`.
     pub found_by: String,
@@ -315,6 +322,9 @@ pub struct JobDevice {
     pub tasks: u32,
     /// This device itself.
     pub local: bool,
+    /// The engine that it runs the service in: `js` or `wasm`; absent when it said neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// Why it left the job, if it did.
     pub lost: Option<String>,
 }

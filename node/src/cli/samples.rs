@@ -6,7 +6,7 @@ use bytes::Bytes;
 use msm_protocol::{
     ContentHash, JobId, MarketId, PeerId, SecretKey,
     device::Network,
-    manifest::{Param, ParamType, Value},
+    manifest::{Engine, Param, ParamType, Value},
 };
 
 use tokio::sync::mpsc;
@@ -50,6 +50,7 @@ pub fn job() -> JobReport {
         name: name.into(),
         tasks,
         local,
+        engine: Some(Engine::Wasm),
         lost: lost.map(str::to_owned),
     };
     JobReport {
@@ -114,6 +115,7 @@ pub fn replies() -> Vec<Reply> {
         network: Some(Network::High),
         gps: Some(false),
         availability: Some(true),
+        engines: vec!["js".into(), "wasm".into()],
         addresses: vec!["/ip4/10.0.0.2/udp/4001/quic-v1".into()],
         found_by: "mdns".into(),
     };

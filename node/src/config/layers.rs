@@ -18,7 +18,7 @@ enum Kind {
 }
 
 /// Every key. The variable of `a.b-c` is `MSM_A_B_C`.
-const KEYS: [(&str, Kind); 19] = [
+const KEYS: [(&str, Kind); 20] = [
     ("name", Kind::Text),
     ("node.listen", Kind::List),
     ("node.peers", Kind::List),
@@ -30,6 +30,7 @@ const KEYS: [(&str, Kind); 19] = [
     ("offer.slots", Kind::Text),
     ("offer.battery-min", Kind::Text),
     ("offer.who", Kind::Text),
+    ("offer.engines", Kind::List),
     ("sensors.gps", Kind::Text),
     ("resources.gps", Kind::Text),
     ("resources.net", Kind::Text),
@@ -212,6 +213,7 @@ mod tests {
             ("offer.slots", "3"),
             ("offer.battery-min", "35"),
             ("offer.who", "known"),
+            ("offer.engines", "js"),
             ("sensors.gps", "gpsd://pi"),
             ("resources.gps", "precise"),
             ("resources.net", "off"),

@@ -16,12 +16,13 @@ use std::{
 };
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use msm_protocol::{limits::VARIANTS, manifest::Engine};
 
 pub use self::{
     raw::{RawConfig, RawNode, RawOffer, RawResources, RawSensors},
     value::{
-        BadValue, ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
-        ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
+        BadValue, ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern,
+        InterfacePattern, ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
     },
 };
 use crate::{
@@ -147,6 +148,8 @@ pub struct OfferConfig {
     pub battery_min: u8,
     /// To whom.
     pub who: Who,
+    /// Engines that tasks of others may run in.
+    pub engines: Vec<Engine>,
 }
 
 impl OfferConfig {
@@ -277,6 +280,7 @@ impl Config {
         set(&mut self.offer.slots, offer.slots);
         set(&mut self.offer.battery_min, offer.battery_min);
         set(&mut self.offer.who, offer.who);
+        fill(&mut self.offer.engines, offer.engines, (origin, "offer.engines", VARIANTS))?;
         set(&mut self.sensors.gps, sensors.gps);
         set(&mut self.resources.gps, resources.gps);
         set(&mut self.resources.net, resources.net);
@@ -313,6 +317,7 @@ impl Default for Config {
                 slots: None,
                 battery_min: 20,
                 who: Who::Anyone,
+                engines: vec![Engine::Js, Engine::Wasm],
             },
             sensors: SensorsConfig::default(),
             resources: ResourcesConfig::default(),

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::value::{
-    ByteSize, DayQuota, DeviceName, DialAddress, GpsCeiling, GpsSource, HostPattern, InterfacePattern, ListenAddress,
-    OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
+    ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
+    ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
 };
 
 /// A layer: the file, one environment variable, or the flags.
@@ -57,6 +57,8 @@ pub struct RawOffer {
     pub battery_min: Option<Percent>,
     /// `"anyone"`, or `"known"`: only peers named in `node.peers`.
     pub who: Option<Who>,
+    /// Engines that tasks of others may run in: `"js"`, `"wasm"`.
+    pub engines: Option<Vec<EngineName>>,
 }
 
 /// `[sensors]`: where sensor values come from.

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use msm_protocol::manifest::Engine;
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
@@ -198,6 +199,26 @@ impl FromStr for Who {
 }
 
 read_from_text!(Who, "\"anyone\" or \"known\"");
+
+/// An engine that guests run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineName(Engine);
+
+impl FromStr for EngineName {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let known = [Engine::Js, Engine::Wasm].into_iter().find(|engine| engine.as_str() == text);
+        known.map(Self).ok_or_else(|| bad(text, Self::EXPECTED))
+    }
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        name.0
+    }
+}
+
+read_from_text!(EngineName, "\"js\" or \"wasm\"");
 
 /// An address to listen at: `/ip4/…` or `/ip6/…`, then `/tcp/PORT` or `/udp/PORT/quic-v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -179,7 +179,7 @@ impl Context {
                 slots: self.slots.available_permits() as u16,
                 speed: self.speed,
                 battery,
-                engines: super::packages::engines(),
+                engines: self.config.offer.engines.iter().map(|engine| engine.as_str().to_owned()).collect(),
                 markets: self.markets.view().iter().map(|market| market.id).take(DEVICE_LIST).collect(),
             },
             gps: sample.gps,

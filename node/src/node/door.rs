@@ -175,6 +175,7 @@ impl NodeDoor {
                 network: info.map(|info| info.network),
                 gps: info.map(|info| info.gps),
                 availability: info.map(|info| info.availability),
+                engines: info.map(|info| info.ext.engines.clone()).unwrap_or_default(),
                 addresses: peer.addresses.iter().map(Multiaddr::to_string).collect(),
                 found_by: peer.found_by.as_str().to_owned(),
             }

@@ -25,9 +25,12 @@ use crate::resources::gate::Service;
 
 /// The contracts between this node and its guests.
 const ABIS: [(Engine, &str); 2] = [(Engine::Js, "msm-js-1"), (Engine::Wasm, "wasi-p1")];
-/// The engines of this node by name, as it tells its neighbours.
-pub fn engines() -> Vec<String> {
-    ABIS.iter().map(|(engine, _)| engine.as_str().to_owned()).collect()
+/// The engines of this node.
+pub const ENGINES: [Engine; 2] = [ABIS[0].0, ABIS[1].0];
+
+/// The engine that a peer names, if there is one of that name.
+pub fn engine_named(name: &str) -> Option<Engine> {
+    ENGINES.into_iter().find(|engine| engine.as_str() == name)
 }
 
 /// Packages kept decoded. *Judgement.*
@@ -133,9 +136,10 @@ impl Packages {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached(&self, hash: ContentHash, engine: Option<Engine>) -> Option<Arc<Installed>> {
-        let fits =
-            |package: &Arc<Installed>| package.hash == hash && engine.is_none_or(|engine| engine == package.engine);
+    fn cached(&self, hash: ContentHash, engines: &[Engine]) -> Option<Arc<Installed>> {
+        let fits = |package: &Arc<Installed>| {
+            package.hash == hash && fitting(&package.manifest, engines).is_some_and(|it| it.engine == package.engine)
+        };
         self.kept().iter().find(|package| fits(package)).cloned()
     }
 
@@ -147,21 +151,29 @@ impl Packages {
     }
 }
 
-/// Gets the package of `release`, which `market` vouches for. `hint` is a peer that must have it.
+/// The first variant, in the publisher's order, that runs here in one of these engines.
+fn fitting<'a>(manifest: &'a Manifest, engines: &[Engine]) -> Option<&'a Variant> {
+    let runs =
+        |variant: &&Variant| ABIS.contains(&(variant.engine, &*variant.abi)) && engines.contains(&variant.engine);
+    manifest.variants.iter().find(runs)
+}
+
+/// Gets the package of `release`, which `market` vouches for, with a variant for one of `engines`. `hint` is a peer that
+/// must have it.
 ///
 /// A stale market's packages run while they are on this device; nothing new of it is fetched.
 pub async fn install(
     ctx: &Arc<Context>,
     market: &MarketId,
     release: &Release,
-    engine: Option<Engine>,
+    engines: &[Engine],
     hint: Option<PeerId>,
 ) -> Result<Arc<Installed>, Refusal> {
     if release.status == Status::Revoked {
         let reason = format!("{}@{} was revoked by its market", release.name, release.version);
         return Err(Refusal::new(RefusalCode::Revoked, reason));
     }
-    if let Some(package) = ctx.packages.cached(release.manifest, engine) {
+    if let Some(package) = ctx.packages.cached(release.manifest, engines) {
         return Ok(package);
     }
     if !ctx.markets.is_fresh(market) && !ctx.store.has(release.manifest).await {
@@ -171,16 +183,12 @@ pub async fn install(
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
     let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
     let manifest = open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))?;
-    let runs_here = |variant: &Variant| {
-        ABIS.contains(&(variant.engine, &*variant.abi)) && engine.is_none_or(|engine| engine == variant.engine)
-    };
-    let Some(variant) = manifest.variants.iter().find(|variant| runs_here(variant)) else {
-        let engines: Vec<&str> = manifest.variants.iter().map(|variant| variant.engine.as_str()).collect();
-        let wanted = engine.map_or("js and wasm", Engine::as_str);
-        return Err(bad(format!(
-            "no variant for this device: wanted is {wanted}, the package has {}",
-            engines.join(", ")
-        )));
+    let Some(variant) = fitting(&manifest, engines) else {
+        let names = |engines: Vec<Engine>| engines.into_iter().map(Engine::as_str).collect::<Vec<_>>().join(" and ");
+        let has = names(manifest.variants.iter().map(|variant| variant.engine).collect());
+        let wanted = names(engines.to_vec());
+        let reason = format!("no variant for this device: it is to run in {wanted}, the package has {has}");
+        return Err(Refusal::new(RefusalCode::Constraint, reason));
     };
     let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched)?;
     let files = Files {

@@ -19,6 +19,7 @@ use msm_protocol::{
         ToWorker,
     },
     limits::{CREDIT, HEARTBEAT, TASK_BYTES},
+    manifest::Engine,
 };
 use msm_sandbox::{Call, Package};
 use serde_bytes::ByteBuf;
@@ -117,7 +118,16 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
             })?
         }
     };
-    let installed = packages::install(ctx, &offer.market, &release, offer.engine, Some(peer)).await?;
+    let lent = ctx.config.offer.engines.iter().copied();
+    let engines: Vec<_> = lent.filter(|engine| offer.engine.is_none_or(|wanted| wanted == *engine)).collect();
+    if engines.is_empty() {
+        let wanted = offer.engine.map_or("any engine", Engine::as_str);
+        let lent: Vec<&str> = ctx.config.offer.engines.iter().map(|engine| engine.as_str()).collect();
+        let lent = if lent.is_empty() { "none".to_owned() } else { lent.join(" and ") };
+        let reason = format!("the job is to run in {wanted}, this device lends {lent} (offer.engines)");
+        return Err(Refusal::new(RefusalCode::Constraint, reason));
+    }
+    let installed = packages::install(ctx, &offer.market, &release, &engines, Some(peer)).await?;
     if offer.op == TaskOp::Split && !installed.manifest.work.remote {
         return Err(bad("a split is offered, and the manifest gives it to the requester".into()));
     }

@@ -26,3 +26,4 @@ mod market;
 mod positions;
 mod remote_split;
 mod repl;
+mod services;

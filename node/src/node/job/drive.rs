@@ -11,6 +11,7 @@ use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
     job::{AttemptRef, TaskOp},
     limits::{CREDIT, LEASE_MIN},
+    manifest::Engine,
 };
 use msm_sandbox::{Call, Package, Work};
 use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
@@ -174,7 +175,7 @@ impl Driver<'_> {
     }
 
     fn work_here(&mut self) {
-        self.joined(Worker::Local);
+        self.joined(Worker::Local, Some(self.resolved.installed.engine));
         self.handle(Input::WorkerReady { worker: Worker::Local, credit: self.ctx.own_slot_count as u32 });
     }
 
@@ -262,7 +263,6 @@ impl Driver<'_> {
                     return Box::pin(self.hear(FromRemote::Lied(peer, what))).await;
                 }
                 match &input {
-                    Input::WorkerReady { worker, .. } => self.joined(*worker),
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
                     Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
                         self.failed(*peer, *attempt, refusal);
@@ -276,6 +276,11 @@ impl Driver<'_> {
                 let input = self.weigh(input);
                 self.arrived = bytes;
                 self.handle(input);
+            }
+            FromRemote::Ready { peer, credit, engine } => {
+                let worker = Worker::Remote(peer);
+                self.joined(worker, engine);
+                self.handle(Input::WorkerReady { worker, credit });
             }
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
@@ -454,11 +459,12 @@ impl Driver<'_> {
         }
     }
 
-    fn joined(&mut self, worker: Worker) {
+    fn joined(&mut self, worker: Worker, engine: Option<Engine>) {
         let peer_id = self.peer_of(worker);
         let (job_id, name, local) = (self.record.report.job_id, self.name(peer_id), worker == Worker::Local);
         if !self.record.report.devices.iter().any(|device| device.peer_id == peer_id) {
-            self.record.report.devices.push(JobDevice { peer_id, name: name.clone(), tasks: 0, local, lost: None });
+            let device = JobDevice { peer_id, name: name.clone(), tasks: 0, local, engine, lost: None };
+            self.record.report.devices.push(device);
         }
         self.ctx.emit(Event::DeviceJoined { job_id, peer_id, name, local });
     }

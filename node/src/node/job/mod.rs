@@ -236,16 +236,16 @@ impl Invocation {
         let Found { market, alias, index_version, release } =
             self.ctx.markets.find(&self.ctx, &self.invoke.service).await?;
         self.record.report.service = format!("{alias}/{}@{}", release.name, release.version);
-        let engine = match self.invoke.engine.as_deref() {
-            None => None,
-            Some("js") => Some(Engine::Js),
-            Some("wasm") => Some(Engine::Wasm),
+        let engines = match self.invoke.engine.as_deref() {
+            None => &packages::ENGINES[..],
+            Some("js") => &[Engine::Js],
+            Some("wasm") => &[Engine::Wasm],
             Some(other) => {
                 let message = format!("engine {other:?} does not run on this node, which has: js, wasm");
                 return Err(CommandError::new(ErrorCode::NoDevice, message));
             }
         };
-        let installed = packages::install(&self.ctx, &market, &release, engine, None)
+        let installed = packages::install(&self.ctx, &market, &release, engines, None)
             .await
             .map_err(|refusal| error_of(&refusal))?;
         let manifest = &installed.manifest;

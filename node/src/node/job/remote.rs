@@ -6,6 +6,7 @@ use bytes::Bytes;
 use msm_protocol::{
     ContentHash, Envelope, PeerId, Refusal,
     job::{AttemptRef, Offer, Outcome, Receipt, TaskHeader, ToRequester, ToWorker},
+    manifest::Engine,
 };
 use msm_scheduler::{Input, OutputId, Worker};
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::node::{
     context::Context,
     frames::{self, Assembly, FrameError, FrameWriter},
+    packages,
 };
 
 /// A worker may fetch the package first; after this it is as good as absent.
@@ -32,6 +34,8 @@ pub enum ToRemote {
 pub enum FromRemote {
     /// For the scheduler, with the bytes of a result.
     Input(Input, Option<Bytes>),
+    /// The offer was taken; the service runs in `engine` there, if it named one.
+    Ready { peer: PeerId, credit: u32, engine: Option<Engine> },
     /// The offer was not taken.
     Refused(PeerId, Refusal),
     /// The worker sent a result that it cannot have computed honestly or did not sign.
@@ -76,8 +80,8 @@ pub async fn run(
         Ok(None) => return drop(events.send(lost("it closed the stream".into())).await),
         Err(_) => return drop(events.send(lost(format!("no answer in {} s", ACCEPT_TIME.as_secs()))).await),
     };
-    let ready = Input::WorkerReady { worker, credit: accept.credit };
-    if events.send(FromRemote::Input(ready, None)).await.is_err() {
+    let ready = FromRemote::Ready { peer, credit: accept.credit, engine: packages::engine_named(&accept.engine) };
+    if events.send(ready).await.is_err() {
         return;
     }
     let mut remote = Remote { peer, worker, terms, writer, sent: HashMap::new(), arriving: HashMap::new() };

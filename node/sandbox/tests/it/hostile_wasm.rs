@@ -174,25 +174,23 @@ async fn b33_what_would_overwhelm_the_compiler_is_refused_before_it_sees_it() {
     }
 }
 
+/// A function whose every local lives through every block, so that each of them is a value in each of the blocks.
+fn live(locals: usize, blocks: usize) -> String {
+    let block = |i: usize| {
+        let (to, one, two) = (i % locals, (i * 7 + 1) % locals, (i * 13 + 5) % locals);
+        format!(
+            "(local.set {to} (i64.add (local.get {one}) (local.get {two}))) (br_if 0 (i32.eqz (i32.load (i32.const {i}))))"
+        )
+    };
+    let work: String = (0..blocks).map(block).collect();
+    let after: String = (0..locals).map(|i| format!("(i64.store (i32.const {}) (local.get {i}))", i * 8)).collect();
+    with("", &format!("(local {}) (loop $again (block {work}) {after} (br $again))", " i64".repeat(locals)))
+}
+
 /// Within every limit, and as hard for a compiler as we know how: its CPU budget decides, not its patience.
 #[tokio::test]
 async fn b33_compiling_ends_within_its_budget() {
     let rig = Rig::new();
-    // Every local lives through every block, so that each of them is a value in each of the blocks.
-    let live = |locals: usize, blocks: usize| {
-        let declared = format!("(local {})", " i64".repeat(locals));
-        let block = |i: usize| {
-            format!(
-                "(local.set {} (i64.add (local.get {}) (local.get {}))) (br_if 0 (i32.eqz (i32.load (i32.const {i}))))",
-                i % locals,
-                (i * 7 + 1) % locals,
-                (i * 13 + 5) % locals
-            )
-        };
-        let work: String = (0..blocks).map(block).collect();
-        let after: String = (0..locals).map(|i| format!("(i64.store (i32.const {}) (local.get {i}))", i * 8)).collect();
-        with("", &format!("{declared} (loop $again (block {work}) {after} (br $again))"))
-    };
     let switch = |targets: usize| {
         let list = " 0 1".repeat(targets / 2);
         with("", &format!("(block (block (br_table{list} (i32.load (i32.const 0)))))"))
@@ -225,6 +223,22 @@ async fn b33_compiling_ends_within_its_budget() {
         }
         works(&rig).await;
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_compilation_that_nobody_waits_for_is_killed() {
+    use crate::rig::{children_of, config, until};
+    let rig = Rig::with(msm_sandbox::SandboxConfig { warm: 0, ..config() });
+    let children = || children_of(std::process::id());
+    until("no child", || children().is_empty()).await;
+    let package = module(live(2_000, 8_000), Work::Whole);
+    tokio::select! {
+        result = rig.sandbox.prepare(&package) => panic!("{result:?}"),
+        () = until("a child compiles", || !children().is_empty()) => {}
+    }
+    until("the child is killed and reaped", || children().is_empty()).await;
+    works(&rig).await;
 }
 
 #[tokio::test]

@@ -183,9 +183,25 @@ async fn a_gpsd_that_hangs_is_left() {
     becomes(&mut gps, Signal::Silent).await;
 }
 
-/// A line of a gigabyte costs a line's memory, and a stream of lines is read no faster than need be.
+/// What three seconds may bring takes two, however fast it is sent: a flood costs no processor.
+#[tokio::test]
+async fn a_flood_is_read_slowly() {
+    let (listener, mut gps) = followed(TIMES);
+    let mut gpsd = accept(&listener);
+    let start = Instant::now();
+    let line = format!("{{\"class\":\"SKY\",\"pad\":\"{}\"}}\n", "x".repeat(8 * 1024));
+    let flood = line.repeat(3 * BYTES_PER_SECOND / line.len());
+    let sender = std::thread::spawn(move || {
+        say(&mut gpsd, &format!("{VERSION}{flood}{}", fix(1)));
+        gpsd
+    });
+    becomes(&mut gps, Signal::Fixed).await;
+    assert!(start.elapsed() > Duration::from_millis(1_000), "{:?}", start.elapsed());
+    drop(sender.join().unwrap());
+}
+
 #[test]
-fn a_flood_is_read_slowly() {
+fn a_second_has_its_bytes() {
     let start = Instant::now();
     let mut talk = Conversation::new(start);
     let soon = |ms| start + Duration::from_millis(ms);

@@ -1,7 +1,6 @@
 //! Answers the questions of one call of a guest: past the gate, through the ledger, to the resource and back.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -12,14 +11,12 @@ use super::{
     denial::PermissionError,
     device, fetch,
     gate::{DeviceState, Gate, Gps, Net, Permit, Service},
-    ledger::{Entry, Outcome},
+    ledger::{Entry, Outcome, Page, Unlogged},
     location,
     steward::Steward,
+    tally::{NO_OPERATION, Tally},
     words::{Caller, Right},
 };
-
-/// Kinds of refusals that one call is counted for: three rights with their reasons, and operations that do not exist.
-const KINDS: usize = 16;
 
 /// One call's way to the resources. The guest behind it may be hostile, and so may be its whole process.
 pub struct Broker {
@@ -31,9 +28,8 @@ struct Here {
     steward: Arc<Steward>,
     service: Arc<Service>,
     caller: Caller,
-    /// How often the same was refused: written down at first, and with its number at the end. A guest that asks again
-    /// and again must not push everything else out of the ledger.
-    repeats: Mutex<BTreeMap<(String, String), u32>>,
+    /// What this call has done before.
+    tally: Mutex<Tally>,
 }
 
 /// A permit for one of the resources.
@@ -52,7 +48,7 @@ impl Resources for Broker {
 
 impl Broker {
     pub(super) fn new(steward: Arc<Steward>, service: Arc<Service>, caller: Caller) -> Self {
-        Self { here: Arc::new(Here { steward, service, caller, repeats: Mutex::default() }) }
+        Self { here: Arc::new(Here { steward, service, caller, tally: Mutex::default() }) }
     }
 }
 
@@ -60,7 +56,7 @@ impl Here {
     async fn answer(&self, ask: Ask) -> Result<Answer, AskError> {
         let Some(right) = Right::of_op(&ask.op) else {
             let message = "there is no such operation: gps.position, net.fetch and device.status are all";
-            self.refused("unknown", "no-operation", &ask.op).await;
+            self.refused("unknown", NO_OPERATION, &ask.op).await;
             return Err(AskError::new(AskErrorKind::Usage, message));
         };
         let pass = match self.pass(right) {
@@ -107,7 +103,7 @@ impl Here {
                 Err(self.denial(op, &error))
             }
         };
-        page.close().await.map_err(|why| self.unlogged(right, &why))?;
+        self.take_down(page).await.map_err(|why| self.unlogged(right, &why))?;
         answer
     }
 
@@ -161,49 +157,28 @@ impl Here {
         AskError::new(AskErrorKind::Denied, error.text_for(self.caller.kin))
     }
 
-    /// Takes a refusal down, the first of its kind at once. A refusal needs no room in the ledger to be one.
+    /// Takes a refusal down. A refusal needs no room in the ledger to be one.
     async fn refused(&self, op: &str, why: &str, detail: &str) {
-        {
-            let mut repeats = self.repeats.lock().unwrap_or_else(PoisonError::into_inner);
-            let kinds = repeats.len();
-            match repeats.get_mut(&(op.to_owned(), why.to_owned())) {
-                Some(times) => return *times = times.saturating_add(1),
-                None if kinds >= KINDS => return,
-                None => repeats.insert((op.to_owned(), why.to_owned()), 0),
-            };
-        }
-        if let Ok(page) = self.steward.ledger.page(self.refusal(op, why, detail, 1)).await {
-            let _ = page.close().await;
+        if let Ok(page) = self.steward.ledger.page(self.refusal(op, why, detail)).await {
+            let _ = self.take_down(page).await;
         }
     }
 
-    fn refusal(&self, op: &str, why: &str, detail: &str, times: u32) -> Entry {
+    /// Writes a page, or counts it where this call has the same already.
+    async fn take_down(&self, page: Page) -> Result<(), Unlogged> {
+        let first = self.tally.lock().unwrap_or_else(PoisonError::into_inner).count(page);
+        match first {
+            Some(page) => page.close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn refusal(&self, op: &str, why: &str, detail: &str) -> Entry {
         Entry {
             outcome: Outcome::Denied,
             why: why.to_owned(),
             detail: detail.to_owned(),
-            times,
             ..self.steward.entry(&self.service, &self.caller, op)
-        }
-    }
-}
-
-impl Drop for Here {
-    fn drop(&mut self) {
-        let repeats = std::mem::take(self.repeats.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let more: Vec<Entry> = repeats
-            .into_iter()
-            .filter(|(_, times)| *times > 0)
-            .map(|((op, why), times)| self.refusal(&op, &why, "the same again", times))
-            .collect();
-        // A page writes itself when it is dropped.
-        if let (false, Ok(runtime)) = (more.is_empty(), tokio::runtime::Handle::try_current()) {
-            let ledger = self.steward.ledger.clone();
-            runtime.spawn(async move {
-                for entry in more {
-                    drop(ledger.page(entry).await);
-                }
-            });
         }
     }
 }

@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::home::{FileError, files};
 
-/// Lines that may wait for the disk. *Judgement*: a node runs far fewer guests, each with 8 questions at a time.
-const QUEUE: usize = 256;
+/// Lines that may wait for the disk, those included that wait for their end. *Judgement*: a dozen guests at a time with
+/// 8 questions at a time and 9 counts each are 204.
+const QUEUE: usize = 512;
 /// Bytes of the file before it is put aside for a new one; the one put aside before is forgotten. About 4,000 lines.
 const FILE_BYTES: u64 = 1 << 20;
 /// Characters of a detail: a host, or what was asked.
@@ -50,7 +51,7 @@ pub struct Entry {
     pub time: u64,
     /// `market/name@version`.
     pub service: String,
-    /// On whose behalf, a peer id.
+    /// On whose behalf, a peer id; empty when several peers are counted together.
     pub caller: String,
     /// True in the owner's own jobs.
     pub own: bool,
@@ -64,7 +65,7 @@ pub struct Entry {
     /// Bytes that were given to the guest.
     #[serde(default)]
     pub bytes: u64,
-    /// How often: the same refusal of one task is written twice, at first and with its number.
+    /// How often: the same again is counted, and written with its number when its task ends.
     pub times: u32,
     /// More, without secrets: a host without path, the precision of a position.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -150,6 +151,12 @@ impl Page {
         let (answer, answered) = oneshot::channel();
         self.send(Some(answer));
         answered.await.map_err(|_| Unlogged::Closed)?
+    }
+
+    /// Gives the place back without writing; for what is written elsewhere.
+    pub(super) fn withdraw(mut self) -> Entry {
+        self.place = None;
+        self.entry.clone()
     }
 
     fn send(&mut self, answer: Option<oneshot::Sender<Result<(), Unlogged>>>) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use msm_protocol::PeerId;
@@ -14,10 +14,11 @@ use super::{
     fetch::Web,
     gate::{Gate, Service},
     grants::{Grant, GrantTable, RefusedGrant},
-    ledger::{self, Entry, Ledger, Outcome},
+    ledger::{self, Entry, Ledger, Outcome, Page},
     location::Locator,
     pending::{Pending, Question},
     quota::{DAY, Quota},
+    tally::Tally,
     words::{Audience, Caller, Kin, Right},
 };
 use crate::{
@@ -54,10 +55,32 @@ pub struct Steward {
     changing: tokio::sync::Mutex<()>,
     pub(super) ledger: Ledger,
     pending: Mutex<Pending>,
+    /// Offers that were refused: anybody can make them, as many as he likes.
+    refused: Mutex<Refused>,
     pub(super) quota: Quota,
     pub(super) monitor: Arc<Monitor>,
     pub(super) web: Web,
     pub(super) locator: Locator,
+}
+
+/// Refused offers are counted together for this long. *Judgement*: a line a minute for each service and reason.
+const COUNTED: Duration = Duration::from_secs(60);
+
+/// Counts refused offers, and begins anew every [`COUNTED`].
+#[derive(Default)]
+struct Refused {
+    since: Option<Instant>,
+    tally: Tally,
+}
+
+impl Refused {
+    /// See [`Tally::count`].
+    fn count(&mut self, page: Page, now: Instant) -> Option<Page> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= COUNTED) {
+            *self = Self { since: Some(now), tally: Tally::default() };
+        }
+        self.tally.count(page)
+    }
 }
 
 /// Unix seconds.
@@ -101,6 +124,7 @@ impl Steward {
             changing: tokio::sync::Mutex::default(),
             ledger,
             pending: Mutex::default(),
+            refused: Mutex::default(),
             monitor,
             home,
         })
@@ -140,9 +164,16 @@ impl Steward {
         let entry = Entry { detail: error.subject().right.to_string(), ..entry };
         // Refused it is, whether that can be written or not.
         if let Ok(page) = self.ledger.page(entry).await {
-            let _ = page.close().await;
+            let first = self.refused().count(page, Instant::now());
+            if let Some(first) = first {
+                let _ = first.close().await;
+            }
         }
         Err(error)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a refusal before the owner.
@@ -220,6 +251,8 @@ impl Steward {
 
     /// The newest lines of the ledger at or after `since`, Unix seconds.
     pub async fn history(&self, since: u64) -> Result<Vec<Entry>, FileError> {
+        // What was counted so far belongs to it.
+        *self.refused() = Refused::default();
         let path = self.home.audit_file();
         let read = tokio::task::spawn_blocking(move || ledger::read(&path, since, ledger::HISTORY)).await;
         read.unwrap_or_else(|_| Ok(Vec::new()))

@@ -104,7 +104,11 @@ pub fn history(rows: &[Entry]) -> String {
             [
                 date(row.time),
                 clean(&row.service, TEXT_CHARS),
-                if row.own { "you".to_owned() } else { format!("..{}", clean(&caller, NAME_CHARS)) },
+                match (row.own, caller.is_empty()) {
+                    (true, _) => "you".to_owned(),
+                    (false, true) => "several".to_owned(),
+                    (false, false) => format!("..{}", clean(&caller, NAME_CHARS)),
+                },
                 clean(&row.op, NAME_CHARS),
                 row.times.to_string(),
                 outcome,

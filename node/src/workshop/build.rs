@@ -57,6 +57,10 @@ pub fn is_due(folder: &Path, variant: &VariantRecipe) -> bool {
 
 /// Runs the variant's build line in `folder` and makes sure that its file is there afterwards.
 pub async fn run(folder: &Path, variant: &VariantRecipe) -> Result<Built, WorkshopError> {
+    run_within(folder, variant, BUILD_TIME).await
+}
+
+async fn run_within(folder: &Path, variant: &VariantRecipe, limit: Duration) -> Result<Built, WorkshopError> {
     let line = variant.build.clone().unwrap_or_default();
     let began = Instant::now();
     let failed = |reason: String, output: String| WorkshopError::Build {
@@ -81,12 +85,12 @@ pub async fn run(folder: &Path, variant: &VariantRecipe) -> Result<Built, Worksh
         }
         child.wait().await
     };
-    let ended = tokio::time::timeout(BUILD_TIME, work).await;
+    let ended = tokio::time::timeout(limit, work).await;
     let output = String::from_utf8_lossy(&kept).into_owned();
     let status = match ended {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => return Err(failed(error.to_string(), output)),
-        Err(_) => return Err(failed(format!("it did not end within {} s", BUILD_TIME.as_secs()), output)),
+        Err(_) => return Err(failed(format!("it did not end within {} s", limit.as_secs_f64()), output)),
     };
     if !status.success() {
         return Err(failed(format!("{status}{}", what_to_install(&line, status.code())), output));
@@ -160,6 +164,10 @@ mod tests {
             let error = run(folder.path(), &variant(line)).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");
         }
+        let began = Instant::now();
+        let short = Duration::from_millis(300);
+        let error = run_within(folder.path(), &variant("exec sleep 60"), short).await.unwrap_err().to_string();
+        assert!(error.contains("did not end within 0.3 s") && began.elapsed() < Duration::from_secs(30), "{error}");
         // Only its end is kept.
         let endless = "i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; exit 1";
         let error = run(folder.path(), &variant(endless)).await.unwrap_err().to_string();

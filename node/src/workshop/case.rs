@@ -177,3 +177,83 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, WorkshopError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use msm_market_index::pack_folder;
+
+    use super::*;
+    use crate::workshop::scaffold::{Language, Template, create};
+
+    fn hello() -> (tempfile::TempDir, PathBuf, Manifest) {
+        let parent = tempfile::tempdir().unwrap();
+        create(parent.path(), "hello", Language::Js, Template::Text).unwrap();
+        let folder = parent.path().join("hello");
+        let manifest = pack_folder(&folder).unwrap().manifest;
+        (parent, folder, manifest)
+    }
+
+    #[test]
+    fn a_test_is_read_with_its_files_and_defaults() {
+        let (_parent, folder, manifest) = hello();
+        let cases = read_cases(&folder, &manifest, None).unwrap();
+        let [case] = cases.as_slice() else { panic!("{cases:?}") };
+        assert_eq!((case.name.as_str(), &*case.params), ("names", "{\"greeting\":\"Hello\"}"));
+        assert_eq!((&case.input[..], case.chunks.as_slice()), (&b"Ada\nGrace\nAnn\n"[..], &[1, 2, 3, 7][..]));
+        assert!(read_cases(&folder, &manifest, Some("nobody")).is_err());
+        fs::write(folder.join("tests/names.toml"), "compare = \"regex:^$\"\n").unwrap();
+        let case = &read_cases(&folder, &manifest, None).unwrap()[0];
+        assert!(case.input.is_empty() && case.expect.is_none() && case.chunks == DEFAULT_CHUNKS);
+        fs::remove_dir_all(folder.join("tests")).unwrap();
+        assert!(read_cases(&folder, &manifest, None).unwrap().is_empty());
+    }
+
+    /// The line that a fault is shown at, and what is said.
+    #[test]
+    fn a_wrong_test_is_named_by_its_line() {
+        let (parent, folder, manifest) = hello();
+        fs::write(parent.path().join("secret"), "secret").unwrap();
+        fs::write(folder.join("tests/large"), vec![b'a'; 100]).unwrap();
+        let table = [
+            ("inptu = \"names.txt\"", 1, "unknown field inptu"),
+            ("input = 3", 1, "expected a string"),
+            ("input = \"gone\"", 1, "No such file"),
+            ("\ninput = \"../../secret\"", 2, "must be a file in"),
+            ("input = \"/etc/passwd\"", 1, "must be a file in"),
+            ("expect = \"../hello/service.toml\"", 1, "must be a file in"),
+            ("input = \"names.txt\"\ncompare = \"bytes\"", 2, "expect is missing"),
+            ("expect = \"names.txt\"\nparams = { greting = 1 }", 2, "params.greting: unknown"),
+            ("expect = \"names.txt\"\nparams = { greeting = 1 }", 2, "params.greeting: must be a string"),
+            ("expect = \"names.txt\"\nchunks = [0]", 2, "0 parts: must be 1 to 1024"),
+            ("expect = \"names.txt\"\nchunks = [9999]", 2, "9999 parts"),
+            ("expect = \"names.txt\"\nchunks = [-1]", 2, "invalid value"),
+            ("expect = \"names.txt\"\n\nreplay = { gps = \"gone.json\" }", 3, "No such file"),
+            ("expect = \"names.txt\"\nreplay = { fetch = \"names.txt\" }", 2, "is no folder"),
+            ("expect = \"names.txt\"\nreplay = { gpx = \"x\" }", 2, "unknown field gpx"),
+            ("compare = \"regex:(\"", 1, "unclosed group"),
+            ("input = ", 1, "string values must be quoted"),
+        ];
+        for (text, line, expected) in table {
+            fs::write(folder.join("tests/names.toml"), text).unwrap();
+            let error = read_cases(&folder, &manifest, None).unwrap_err();
+            let WorkshopError::Case { text, span: Some(span), reason, .. } = &error else { panic!("{text}: {error}") };
+            assert!(reason.contains(expected), "{text}: {reason}");
+            assert_eq!(text[..span.start].matches('\n').count() + 1, line, "{text}: {reason}");
+        }
+        let small =
+            Manifest { limits: msm_protocol::manifest::Limits { input: 99, ..manifest.limits.clone() }, ..manifest };
+        fs::write(folder.join("tests/names.toml"), "input = \"large\"\nexpect = \"large\"").unwrap();
+        let error = read_cases(&folder, &small, None).unwrap_err().to_string();
+        assert!(error.contains("100 bytes, service.toml allows 99"), "{error}");
+    }
+
+    #[test]
+    fn tests_are_counted() {
+        let (_parent, folder, manifest) = hello();
+        for n in 0..CASES {
+            fs::write(folder.join(format!("tests/t{n}.toml")), "compare = \"regex:\"").unwrap();
+        }
+        let error = read_cases(&folder, &manifest, None).unwrap_err().to_string();
+        assert!(error.contains("257 tests, at most 256"), "{error}");
+    }
+}

@@ -129,5 +129,13 @@ mod tests {
         }
         let names: Vec<String> = files(folder.path()).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "src/b"]);
+
+        // However deep it goes, and wherever its links lead.
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("round")).unwrap();
+        let deep = folder.path().join("d/".repeat(DEPTH + 2));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("too-deep"), "").unwrap();
+        let names: Vec<String> = files(folder.path()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "round", "src/b"]);
     }
 }

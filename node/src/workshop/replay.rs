@@ -137,7 +137,8 @@ impl Player {
             let message = format!("net.fetch of {host} is not asked for: add  net = [{line:?}]  under [permissions]");
             return Err(AskError::new(AskErrorKind::Denied, message));
         }
-        let inside = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty() && *part != "..");
+        // The parser has resolved every `..`, spelt out or encoded.
+        let inside = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty());
         let mut path = inside.fold(site.join(host), |path, part| path.join(part));
         if path.is_dir() {
             path.push("index.html");

@@ -232,6 +232,21 @@ fn tests_notice_what_only_many_runs_show() {
     ok(&home.msm(&["service", "test", "hello", "--case", "names"]));
     assert_eq!(home.msm(&["service", "test", "hello", "--case", "nobody"]).status.code(), Some(9));
 
+    // Declared deterministic, and another answer each time.
+    ok(&home.msm(&["service", "new", "dice"]));
+    replace(&home.path("dice/service.toml"), "[permissions] ", "[permissions]\nrandom = true\n#");
+    fs::write(home.path("dice/src/main.js"), "export const run = () => `Hello ${Math.random()}`;\n").unwrap();
+    fs::write(home.path("dice/tests/names.toml"), "compare = \"regex:^Hello\"\n").unwrap();
+    let output = home.msm(&["service", "test", "dice"]);
+    assert_eq!(output.status.code(), Some(6));
+    assert!(
+        stdout(&output).contains("(whole, second run): is declared deterministic, and differs"),
+        "{}",
+        stdout(&output)
+    );
+    replace(&home.path("dice/service.toml"), "deterministic = true", "deterministic = false");
+    ok(&home.msm(&["service", "test", "dice"]));
+
     // Right whole, wrong in parts: it looks at what the others have.
     let counting =
         good.replace("return lines", "if (ctx.chunk?.count === 3) lines.reverse().push('?');\n  return lines");
@@ -307,6 +322,12 @@ fn dev_answers_every_change() {
     terminal.expect("check FAILED");
     fs::write(&main, &good).unwrap();
     terminal.expect("tests 1/1 ok");
+    let toml = home.path("hello/service.toml");
+    replace(&toml, "split = ", "splt = ");
+    terminal.expect("did you mean \"split\"?");
+    terminal.expect("service.toml changed -> check FAILED");
+    replace(&toml, "splt = ", "split = ");
+    terminal.expect("tests 1/1 ok");
     // What decides no test runs no test.
     fs::write(home.path("hello/README.md"), "# hello\n\nGreets.\n").unwrap();
     terminal.expect("README.md changed -> check ok");
@@ -326,7 +347,8 @@ fn dev_builds_again_what_has_changed() {
     terminal.expect("tests 1/1 ok");
     let good = fs::read_to_string(&main).unwrap();
     fs::write(&main, good.replace("puts(\"!\")", "puts(\"!\"")).unwrap();
-    terminal.expect("building build/main.wasm");
+    let before = terminal.expect("building build/main.wasm");
+    assert!(!before.contains("changed"), "what a build writes is no change: {before}");
     terminal.expect("main.c:11:");
     terminal.expect("build FAILED");
     fs::write(&main, &good).unwrap();

@@ -81,7 +81,12 @@ impl Round {
             Some([one]) => format!("{one} changed -> "),
             Some(names) => format!("{} changed -> ", count(names.len() as u64, "file")),
         };
-        match build_due(folder, None, screen).await {
+        let built = match read_recipe(folder) {
+            Ok(_) => build_due(folder, None, screen).await,
+            // The check says what is wrong with service.toml, and all of it.
+            Err(_) => Ok(()),
+        };
+        match built {
             Ok(()) => {}
             Err(Stop::Failed(error)) => {
                 screen.error(&error);

@@ -494,18 +494,46 @@ async fn compiled_code_outlives_the_node_and_is_believed_only_when_it_is_whole()
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn one_module_is_compiled_once_for_all_who_wait() {
-    let rig = Arc::new(Rig::new());
-    let mut calls = tokio::task::JoinSet::new();
-    for client in 0..8u8 {
-        let sandbox: Sandbox = rig.sandbox.clone();
-        let mut call = rig.call(&Arc::new(module(ECHO, Work::Whole)), Op::Whole, "{}", vec![client]);
-        call.client = crate::rig::peer(client);
-        calls.spawn(async move { (client, sandbox.call(call).await) });
-    }
-    while let Some(done) = calls.join_next().await {
-        let (client, output) = done.unwrap();
-        assert_eq!(output.unwrap().bytes[..], [client]);
-    }
+    use crate::rig::{children_of, until};
+    // CPU time that a sandbox's children need to answer so many callers who all come at once.
+    let cost = async |clients: u8| {
+        let before = children_cpu();
+        let rig = Rig::new();
+        // Some tenths of a second to compile, and nothing to run.
+        let function = format!("(func (param i64) (result i64) local.get 0 {})", "(i64.mul (local.get 0))".repeat(60));
+        let fields = function.repeat(1_500);
+        let source = format!("(module {fields} (memory (export \"memory\") 1) (func (export \"_start\")))");
+        let package = Arc::new(module(source, Work::Whole));
+        let mut calls = tokio::task::JoinSet::new();
+        for client in 0..clients {
+            let sandbox: Sandbox = rig.sandbox.clone();
+            let mut call = rig.call(&package, Op::Whole, "{}", "");
+            call.client = crate::rig::peer(client);
+            calls.spawn(async move { sandbox.call(call).await });
+        }
+        while let Some(done) = calls.join_next().await {
+            assert!(done.unwrap().unwrap().bytes.is_empty());
+        }
+        drop(rig);
+        until("every child is reaped", || children_of(std::process::id()).is_empty()).await;
+        children_cpu() - before
+    };
+    let (one, eight) = (cost(1).await, cost(8).await);
+    assert!(eight < one * 3, "one caller costs {one:?}, eight cost {eight:?}");
+}
+
+/// CPU time of the children that this process has reaped.
+#[cfg(target_os = "linux")]
+fn children_cpu() -> std::time::Duration {
+    // SAFETY: an all-zero rusage is valid, and the call gets a pointer to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage), 0);
+        usage
+    };
+    let of = |time: libc::timeval| std::time::Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    of(usage.ru_utime) + of(usage.ru_stime)
 }

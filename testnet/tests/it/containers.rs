@@ -94,6 +94,9 @@ fn a_job_survives_the_loss_of_a_container() {
         "--json",
         "--devices",
         "5",
+        // Interpreted, so that there is a job to disturb.
+        "--engine",
+        "js",
     ];
     let whole = msm(&invoke, here);
     assert!(fs::read(here.join("out.png")).unwrap() == fs::read(here.join("local.png")).unwrap(), "{whole}");

@@ -79,6 +79,10 @@ impl Lab {
             text(&out).unwrap(),
             "--devices",
             &devices.to_string(),
+            // Interpreted, so that there is a job to disturb: compiled, it is over in a tenth of a second. The picture
+            // that it is compared with was made by the compiled variant.
+            "--engine",
+            "js",
         ];
         Running::start(&self.cli.client, &args).unwrap()
     }

@@ -32,6 +32,8 @@ pub struct Client {
     home: PathBuf,
     /// Network namespace; `None` is the one of this process.
     namespace: Option<String>,
+    /// Environment variables that are set for it.
+    variables: Vec<(String, String)>,
 }
 
 impl Client {
@@ -40,12 +42,18 @@ impl Client {
     /// # Errors
     /// The binary is missing.
     pub fn new(home: PathBuf) -> Result<Self> {
-        Ok(Self { binary: binary::msm()?, home, namespace: None })
+        Ok(Self { binary: binary::msm()?, home, namespace: None, variables: Vec::new() })
     }
 
     /// The same home, called from inside a network namespace.
     pub fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// The same with an environment variable.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -70,7 +78,12 @@ impl Client {
             }
             None => Command::new(&self.binary),
         };
-        command.args(args).env("MSM_HOME", &self.home).env_remove("MSM_CONFIG").stdin(Stdio::null());
+        command
+            .args(args)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .env("MSM_HOME", &self.home)
+            .env_remove("MSM_CONFIG")
+            .stdin(Stdio::null());
         command
     }
 

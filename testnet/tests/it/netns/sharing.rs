@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -26,6 +26,8 @@ const FOUND: Duration = Duration::from_secs(30);
 /// are in the file, so the edge of one badge does.
 const DIFFERENCE: f64 = 0.002;
 const SERVICE: &str = "internet-sharing";
+/// A proxy that nobody runs.
+const DEAD: &str = "http://127.0.0.1:9";
 
 /// A requester without a way into the internet, two neighbours with one, and a site out there.
 struct Lab {
@@ -38,12 +40,27 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With these settings of the neighbours.
+    fn with(settings: &str) -> Self {
         let mut net = Net::new(&["cli", "w1", "w2"]).unwrap();
         net.add_internet("internet", &["w1", "w2"]).unwrap();
         let services = [repository().join("services").join(SERVICE)];
         let market = Market::publish(&net.client("cli").unwrap(), &services).unwrap();
-        let launched: Vec<_> =
-            ["cli", "w1", "w2"].iter().map(|host| Node::launch(net.client(host).unwrap(), &[]).unwrap()).collect();
+        certificates(net.folder());
+        for neighbour in ["w1", "w2"] {
+            fs::create_dir_all(net.file(neighbour)).unwrap();
+            fs::write(net.file(neighbour).join("config.toml"), settings).unwrap();
+        }
+        let launch = |host: &str| {
+            // The authority counts; a proxy that the environment names must not, or nothing would come through.
+            let client = net.client(host).unwrap().with_variable("SSL_CERT_FILE", text(&net.file("ca.pem")).unwrap());
+            let dead = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+            Node::launch(dead.iter().fold(client, |client, name| client.with_variable(name, DEAD)), &[]).unwrap()
+        };
+        let launched: Vec<_> = ["cli", "w1", "w2"].map(launch).into();
         let mut nodes = launched.into_iter().map(|node| node.ready().unwrap());
         let (requester, neighbours) = (nodes.next().unwrap(), nodes.by_ref().collect::<Vec<_>>());
         requester.sees(&neighbours.iter().collect::<Vec<_>>(), FOUND).unwrap();
@@ -59,7 +76,13 @@ impl Lab {
         }
         let nginx = net.command("internet", "nginx").unwrap();
         let pages = repository().join("services").join(SERVICE).join("tests/site/shop.example");
-        let site = Website::start(nginx, &net.file("nginx"), &pages, &format!("{PUBLIC}:80"), "gzip on;").unwrap();
+        let (certificate, key) = (net.file("server.pem"), net.file("server.key"));
+        let secure = format!(
+            "gzip on; listen {PUBLIC}:443 ssl; ssl_certificate {}; ssl_certificate_key {};",
+            certificate.display(),
+            key.display()
+        );
+        let site = Website::start(nginx, &net.file("nginx"), &pages, &format!("{PUBLIC}:80"), &secure).unwrap();
         Self { requester, neighbours, site: Some(site), net }
     }
 
@@ -98,6 +121,21 @@ impl Lab {
     fn screenshot(&self, host: &str, address: &str, name: &str, more: &[&str]) -> RgbaImage {
         let (folder, picture) = (self.net.file(&format!("browser-{name}")), self.net.file(&format!("{name}.png")));
         browser::screenshot(self.chromium(host), &folder, address, &picture, more).unwrap()
+    }
+}
+
+/// Makes an authority (`ca.pem`), and with it a certificate for the site (`server.pem`, `server.key`).
+fn certificates(folder: &Path) {
+    fs::write(folder.join("names"), format!("subjectAltName=IP:{PUBLIC}\n")).unwrap();
+    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    for line in [
+        format!("req -x509 {curve} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority"),
+        format!("req {curve} -keyout server.key -out server.csr -subj /CN=site"),
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names"
+            .into(),
+    ] {
+        let ended = Command::new("openssl").args(line.split(' ')).current_dir(folder).output().unwrap();
+        assert!(ended.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&ended.stderr));
     }
 }
 
@@ -174,4 +212,38 @@ fn a_browser_without_a_network_sees_pages_through_the_proxy() {
         curl.args(["-sS", "-o", "/dev/null", "-v", "--proxy", &format!("http://{proxy}"), &secure]).output().unwrap();
     let said = String::from_utf8_lossy(&curl.stderr).into_owned();
     assert!(!curl.status.success() && said.contains("501"), "{said}");
+}
+
+#[test]
+fn secure_pages_come_too_and_nobodys_own_network_does() {
+    let lab = Lab::new();
+    lab.grant();
+    let answer = lab.net.file("answer.http");
+    let raw = |address: &str| {
+        let line = ["invoke", SERVICE, address, "-p", "mode=raw", "-o", text(&answer).unwrap()];
+        lab.requester.client.output(&line).unwrap()
+    };
+    let ended = raw(&format!("https://{PUBLIC}/js/app.js"));
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let message = fs::read_to_string(&answer).unwrap();
+    assert!(message.starts_with("HTTP/1.1 200 ") && message.contains("Made by a script"), "{message}");
+    // What is near the neighbours is not fetched for strangers: the link to the internet, the bridge, themselves.
+    for address in ["http://10.78.0.1/", "http://10.77.0.1/", "http://127.0.0.1:7481/", "http://[::1]/"] {
+        let ended = raw(address);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains("net.fetch: blocked-"), "{address}: {said}");
+    }
+    let history = |neighbour: &Node| neighbour.client.json(&["history"]).unwrap().to_string();
+    assert!(lab.neighbours.iter().any(|neighbour| history(neighbour).contains("net.fetch")));
+}
+
+#[test]
+fn an_owners_quota_ends_what_others_fetch() {
+    let lab = Lab::with("[resources]\nnet-quota = \"4KiB\"\n");
+    lab.grant();
+    let (page, job) = lab.invoke("page.html", &["--devices", "3"]);
+    let text = fs::read_to_string(page).unwrap();
+    let note = text.split("-->").next().unwrap();
+    eprintln!("{note}");
+    assert!(note.contains("img/poster.png: net.fetch: quota: the device's quota of 4096 bytes"), "{note}\n{job}");
 }

@@ -73,6 +73,17 @@ pub(super) fn config(home: &Home, config: Result<&Config, &ConfigError>) -> Chec
     }
 }
 
+/// What is granted can be read: a node that cannot read it does not start.
+pub(super) fn grants(home: &Home) -> Check {
+    match home.grants() {
+        Err(error) => failed("grants", &error),
+        Ok(grants) => match grants.entries().len() {
+            0 => Check::ok("grants", "none: services use nothing of this device"),
+            count => Check::ok("grants", format!("{count} (msm grants)")),
+        },
+    }
+}
+
 /// Markets are trusted, and what was trusted of them is known.
 pub(super) fn markets(home: &Home) -> Vec<Check> {
     let markets = match home.markets() {

@@ -103,6 +103,7 @@ pub fn checks(home: &Home, walls: Result<Walls, String>) -> Vec<Check> {
     let config = Config::load(home, RawConfig::default());
     checks.push(home::config(home, config.as_ref()));
     checks.extend(home::markets(home));
+    checks.push(home::grants(home));
     let (node, running) = home::node(home);
     checks.push(node);
     checks.push(home::clock(home));

@@ -95,6 +95,10 @@ impl HomeError {
                 let path = files::quoted(path);
                 vec![format!("mv {path} {path}.bad")]
             }
+            Self::BadGrants { path, .. } => {
+                let path = files::quoted(path);
+                vec![format!("mv {path} {path}.bad")]
+            }
             Self::AlreadyRunning { .. } => {
                 vec!["msm status".into(), "msm node --home DIR".into()]
             }

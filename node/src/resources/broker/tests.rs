@@ -299,3 +299,23 @@ async fn what_others_fetched_today_counts_after_a_restart() {
     let again = Steward::start(rig.home.clone(), household, ceiling, monitor).unwrap();
     assert_eq!(again.quota.left(unix_now()), 8_500);
 }
+
+/// Anybody can make offers, under as many names as he likes.
+#[tokio::test]
+async fn a_flood_of_refused_offers_is_two_lines_and_a_short_list() {
+    let rig = Rig::new();
+    for n in 0..1_000_u32 {
+        let caller = rig.steward.caller(peer((n % 250) as u8 + 2));
+        assert!(rig.steward.admit(&service(), &caller).await.is_err());
+    }
+    let history = rig.steward.history(0).await.unwrap();
+    // The counted line is on its way when the history is read; then it is there.
+    let history = if history.len() < 2 { rig.history_of(2).await } else { history };
+    let times: Vec<_> = history.iter().map(|it| (brief(it), &*it.caller)).collect();
+    let first = peer(2).to_string();
+    assert_eq!(
+        times,
+        [(("offer", Outcome::Denied, "not-granted", 999), ""), (("offer", Outcome::Denied, "not-granted", 1), &*first),]
+    );
+    assert!(rig.steward.questions().len() < 10);
+}

@@ -64,6 +64,7 @@ async fn a_stranger_is_refused_asked_about_granted_served_and_written_down() {
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("sensor may not use device here"), "{message}");
     assert!(!message.contains("grant"), "a stranger learns no more: {message}");
+    assert_eq!(error["try"][0], "msm grant test/sensor device --to own", "this device could do it itself: {error}");
     // What needs no grant runs as ever.
     let ran = msm(&requester.home, &["invoke", "plain", "in.txt"]).await;
     assert_eq!(ran.text(), "fine", "{}", ran.err);

@@ -43,7 +43,7 @@ fn end(row: &GrantRow, now: u64) -> String {
         Some(until) if until <= now => format!("ended {} ago", seconds(Duration::from_secs(now - until))),
         _ if !row.holds => "not yet, says the clock".to_owned(),
         Some(until) => format!("{} from now", seconds(Duration::from_secs(until - now))),
-        None => "taken back".to_owned(),
+        None => "no end".to_owned(),
     }
 }
 

@@ -434,7 +434,7 @@ mod tests {
             "web.example *.web.example",
             "ended 1 min ago",
             "UNTIL",
-            "taken back",
+            "no end",
         ],
         &[
             "home/gps-sharing 1.0.0  4/6 position (coarse)",

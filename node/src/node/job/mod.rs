@@ -209,7 +209,10 @@ impl Invocation {
 
         self.begin("run");
         let round = Round { op: TaskOp::Run, count: inputs.len() as u32, inputs };
-        let outputs = self.drive(&resolved, &selection, &found, round).await?;
+        let outputs = match self.drive(&resolved, &selection, &found, round).await {
+            Err(error) if error.code == ErrorCode::NotAllowed => return Err(self.or_grant(&resolved, error)),
+            other => other?,
+        };
         self.end("run");
         self.begin("merge");
         let output = self.merge(&resolved, outputs).await?;
@@ -412,17 +415,22 @@ impl Invocation {
         if selection.count == 0 {
             let message = format!("no device fits the constraints ({})", reasons());
             let error = CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers");
-            let denial = resolved.not_here.as_ref().filter(|_| self.could(&resolved.need));
-            return Err(match denial.and_then(PermissionError::r#try) {
-                Some(line) => error.or_try(line),
-                None => error,
-            });
+            return Err(self.or_grant(resolved, error));
         }
         if self.invoke.strict && selection.count < resolved.wish.min {
             let message = format!("{} devices wanted, {} fit ({})", resolved.wish.min, selection.count, reasons());
             return Err(CommandError::new(ErrorCode::NoDevice, message).or_try("msm peers"));
         }
         Ok(())
+    }
+
+    /// Adds the line with which this device could do the job itself, if it lacks the owner's grant and nothing else.
+    fn or_grant(&self, resolved: &Resolved, error: CommandError) -> CommandError {
+        let denial = resolved.not_here.as_ref().filter(|_| self.could(&resolved.need));
+        match denial.and_then(PermissionError::r#try) {
+            Some(line) => error.or_try(line),
+            None => error,
+        }
     }
 
     /// Tells who asks for a position and has a receiver himself that neighbours were not needed.

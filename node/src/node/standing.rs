@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use msm_protocol::{
-    PeerId, Refusal, RefusalCode,
+    ContentHash, PeerId, Refusal, RefusalCode,
     device::{DeviceInfo, Requirements},
+    job::Offer,
 };
 use tokio::sync::watch;
 
-use super::context::Context;
+use super::{context::Context, markets::MarketView};
 use crate::{
     monitor::Sample,
     resources::{
@@ -23,17 +24,19 @@ pub struct Standing {
     ctx: Arc<Context>,
     caller: Caller,
     need: Requirements,
+    manifest: ContentHash,
     service: Arc<Service>,
+    markets: watch::Receiver<Arc<Vec<MarketView>>>,
     samples: watch::Receiver<Sample>,
     grants: watch::Receiver<Arc<GrantTable>>,
 }
 
 impl Standing {
     /// Of a job that `peer` offers.
-    pub fn new(ctx: Arc<Context>, peer: PeerId, need: Requirements, service: Arc<Service>) -> Self {
-        let (samples, grants) = (ctx.monitor.subscribe(), ctx.steward.subscribe());
-        let caller = ctx.steward.caller(peer);
-        Self { ctx, caller, need, service, samples, grants }
+    pub fn new(ctx: Arc<Context>, peer: PeerId, offer: &Offer, service: Arc<Service>) -> Self {
+        let (samples, grants, markets) = (ctx.monitor.subscribe(), ctx.steward.subscribe(), ctx.markets.subscribe());
+        let (caller, need, manifest) = (ctx.steward.caller(peer), offer.need.clone(), offer.manifest);
+        Self { ctx, caller, need, manifest, service, markets, samples, grants }
     }
 
     /// Whether the device meets the job's constraints, all of them.
@@ -49,13 +52,15 @@ impl Standing {
     }
 
     /// Waits until the job must be given up, for ever when it need not be: the battery, the network or the position
-    /// fell short of what the service needs, the owner stopped lending, or a grant ended or was taken back. Looked at
-    /// with every sample of the device and every change of the grants. Dropping the future loses nothing.
+    /// fell short of what the service needs, the owner stopped lending, a grant ended or was taken back, or the market
+    /// revoked the package or is trusted no more. Looked at with every sample of the device and every change of the
+    /// grants and the markets. Dropping the future loses nothing.
     pub async fn lost(&mut self) -> Refusal {
         loop {
             tokio::select! {
                 changed = self.samples.changed() => if changed.is_err() { break },
                 changed = self.grants.changed() => if changed.is_err() { break },
+                changed = self.markets.changed() => if changed.is_err() { break },
             }
             if let Err(refusal) = self.holds() {
                 return refusal;
@@ -66,6 +71,7 @@ impl Standing {
     }
 
     fn holds(&self) -> Result<(), Refusal> {
+        self.ctx.markets.vouches(&self.service.market, &self.manifest)?;
         self.ctx.lends_to(&self.caller.peer)?;
         let passed = self.ctx.steward.at_gate(|gate| gate.check_all(&self.service, &self.caller));
         passed.map_err(|error| error.refusal_for(self.caller.kin))?;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use libp2p::Stream;
 use msm_protocol::{
     ContentHash, Envelope, PeerId, Refusal, RefusalCode,
-    document::Status,
     job::{
         Accept, AttemptRef, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester,
         ToWorker,
@@ -139,7 +138,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
     let params: Arc<str> = installed.manifest.check_params_text(&offer.params).map_err(bad_params)?.into();
     let package = Arc::new(installed.package(&params));
     let service = Arc::new(installed.service(offer.market, ctx.markets.alias(&offer.market)));
-    let standing = Standing::new(ctx.clone(), peer, offer.need.clone(), service.clone());
+    let standing = Standing::new(ctx.clone(), peer, offer, service.clone());
     let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, service, package, params, mine, standing };
     ctx.steward.admit(&job.service, &caller).await.map_err(|error| error.refusal_for(caller.kin))?;
     job.standing.fits_device()?;
@@ -180,17 +179,6 @@ impl Job {
     /// Memory of one guest, MiB. Manifests are bounded, so this fits.
     fn guest_mib(&self) -> u32 {
         self.installed.budget().memory.div_ceil(1 << 20) as u32
-    }
-
-    /// Trust can end while a job runs: a revoked package gets no more tasks, nor does one of a market that was removed.
-    fn still_vouched(&self) -> Result<(), Refusal> {
-        match self.ctx.markets.release(&self.offer.market, &self.offer.manifest) {
-            Some(release) if release.status == Status::Revoked => {
-                Err(Refusal::new(RefusalCode::Revoked, format!("{} was revoked by its market", release.name)))
-            }
-            Some(_) => Ok(()),
-            None => Err(Refusal::new(RefusalCode::UntrustedMarket, "its market does not vouch for it here any more")),
-        }
     }
 
     async fn run(mut self, mut frames: mpsc::Receiver<Result<ToWorker, FrameError>>, writer: FrameWriter) {
@@ -257,7 +245,7 @@ impl Job {
     ) -> Result<(), Refusal> {
         match frame {
             ToWorker::Task(header) => {
-                self.still_vouched()?;
+                self.ctx.markets.vouches(&self.offer.market, &self.offer.manifest)?;
                 self.ctx.lends_to(&self.peer)?;
                 self.standing.fits_device()?;
                 let attempt = AttemptRef { task: header.task, attempt: header.attempt };

@@ -26,4 +26,5 @@ mod market;
 mod positions;
 mod remote_split;
 mod repl;
+mod revoked;
 mod services;

@@ -181,6 +181,7 @@ impl Driver<'_> {
 
     async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Bytes>, CommandError> {
         self.record.progress();
+        let mut markets = self.ctx.markets.subscribe();
         let end = loop {
             if let Some(end) = self.carry_out() {
                 break end;
@@ -199,6 +200,13 @@ impl Driver<'_> {
                 Some(report) = reports.recv() => self.hear(report).await,
                 Some(result) = self.locals.join_next(), if !self.locals.is_empty() => self.local_done(result),
                 () = alarm => self.handle(Input::Tick),
+                // A package that its market withdraws runs nowhere any more, here least of all.
+                Ok(()) = markets.changed() => {
+                    let vouched = self.ctx.markets.vouches(&self.resolved.market, &self.resolved.release.manifest);
+                    if let Err(refusal) = vouched {
+                        break End::Failed(refusal);
+                    }
+                }
             }
         };
         self.tally();

@@ -18,7 +18,7 @@ use msm_market_index::{
     Freshness, HeadOutcome, ResolveError, ServiceRef, TreeWalk, TrustError, TrustedMarket, resolve,
 };
 use msm_protocol::{
-    ContentHash, MarketId, PeerId,
+    ContentHash, MarketId, PeerId, Refusal, RefusalCode,
     document::{Release, Status},
     limits::{PAGE_BYTES, ROOTS_PER_RESPONSE},
     message::{HeadRequest, HeadResponse},
@@ -232,6 +232,22 @@ impl Markets {
     pub fn release(&self, market: &MarketId, manifest: &ContentHash) -> Option<Release> {
         let view = self.get(market)?;
         view.by_manifest.get(manifest).and_then(|at| view.releases.get(*at)).cloned()
+    }
+
+    /// Whether `market` still vouches for a package; once it did. Trust can end while a job runs.
+    pub fn vouches(&self, market: &MarketId, manifest: &ContentHash) -> Result<(), Refusal> {
+        match self.release(market, manifest) {
+            Some(release) if release.status == Status::Revoked => {
+                Err(Refusal::new(RefusalCode::Revoked, format!("{} was revoked by its market", release.name)))
+            }
+            Some(_) => Ok(()),
+            None => Err(Refusal::new(RefusalCode::UntrustedMarket, "its market does not vouch for it here any more")),
+        }
+    }
+
+    /// Hears of every newer index and every market that is added or removed.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Vec<MarketView>>> {
+        self.view.subscribe()
     }
 
     /// The owner's name for `market`; its id where it is not trusted any more.

@@ -13,6 +13,9 @@ use crate::rig::*;
 /// Long enough that no task of it ends by itself during the test.
 const ENDLESS: u64 = 1_000_000_000;
 
+/// Sooner than a silent requester is taken for lost, whose tasks end for that (8 s).
+const BEFORE_SILENCE: Duration = Duration::from_secs(4);
+
 /// Revokes grind, and has the node that serves the market read it again.
 async fn revoke(market: &Market, publisher: &Node) {
     let folder = MarketFolder::open(&market.folder).unwrap();
@@ -81,7 +84,8 @@ async fn b07_a_worker_waits_for_no_requester() {
         crew.requester.signal(Signal::STOP);
         revoke(&market, &crew.workers[0]).await;
         let worker = &crew.workers[0];
-        until("the task has ended", SOON, async || (worker.status().await.running_tasks == 0).then_some(())).await;
+        until("the task has ended", BEFORE_SILENCE, async || (worker.status().await.running_tasks == 0).then_some(()))
+            .await;
         crew.requester.signal(Signal::CONT);
     };
     let (outcome, ()) = tokio::join!(job, withdraw);

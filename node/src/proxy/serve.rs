@@ -45,6 +45,8 @@ const CONNECTIONS: usize = 64;
 const PAGES: usize = 6;
 /// Requests that wait for their job. A browser asks again for what it was refused. *Judgement.*
 const WAITING: usize = 64;
+/// After a connection that could not be taken. *Judgement.*
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// A browser sends its request at once.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// A page that is not here by then never comes: the fetch itself has 20 s, the queue before it as much.
@@ -102,7 +104,9 @@ impl<D: Door + 'static> Proxy<D> {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "no connection");
+                    // Such as no descriptor left: asking again at once would keep a core busy with it.
+                    tracing::warn!(%error, "cannot take a browser's connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };

@@ -80,6 +80,8 @@ async fn b07_a_worker_waits_for_no_requester() {
     let withdraw = async {
         let started = |event| matches!(event, Event::TaskStarted { peer_id, .. } if peer_id == worker).then_some(());
         watch.next("a task at the worker", SOON, started).await;
+        let runs = async || (crew.workers[0].status().await.running_tasks > 0).then_some(());
+        until("the task runs", SOON, runs).await;
         // Nobody tells the requester: it is stopped, as a suspended laptop is.
         crew.requester.signal(Signal::STOP);
         revoke(&market, &crew.workers[0]).await;

@@ -121,6 +121,25 @@ fn every_template_passes_its_own_check_and_test() {
 }
 
 #[test]
+fn every_shipped_service_passes_its_own_tests() {
+    let home = Home::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services");
+    let mut tested = Vec::new();
+    for entry in std::fs::read_dir(shipped).unwrap() {
+        let folder = entry.unwrap().path();
+        if folder.join("service.toml").is_file() {
+            let ran = json(&home.msm(&["service", "test", folder.to_str().unwrap(), "--json"]));
+            assert_eq!(ran["ok"], true, "{}: {ran}", folder.display());
+            assert!(ran["tests"].as_array().is_some_and(|tests| tests.len() >= 3), "{}: {ran}", folder.display());
+            tested.push(folder.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    for name in ["gps-sharing", "gzip", "image-blur", "internet-sharing"] {
+        assert!(tested.iter().any(|it| it == name), "{name}: {tested:?}");
+    }
+}
+
+#[test]
 fn mistakes_are_shown_with_line_and_caret() {
     let home = Home::new();
     ok(&home.msm(&["service", "new", "hello"]));

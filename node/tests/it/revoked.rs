@@ -84,10 +84,10 @@ async fn b07_a_worker_waits_for_no_requester() {
         until("the task runs", SOON, runs).await;
         // Nobody tells the requester: it is stopped, as a suspended laptop is.
         crew.requester.signal(Signal::STOP);
-        revoke(&market, &crew.workers[0]).await;
         let worker = &crew.workers[0];
-        until("the task has ended", BEFORE_SILENCE, async || (worker.status().await.running_tasks == 0).then_some(()))
-            .await;
+        let ended = async || (worker.status().await.running_tasks == 0).then_some(());
+        // Beside the refresh, which waits for the silent requester too.
+        tokio::join!(revoke(&market, worker), until("the task has ended", BEFORE_SILENCE, ended));
         crew.requester.signal(Signal::CONT);
     };
     let (outcome, ()) = tokio::join!(job, withdraw);

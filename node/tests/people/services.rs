@@ -93,12 +93,55 @@ fn from_an_empty_folder_to_a_neighbour_in_rust() {
     if sysroots.iter().any(is_target) {
         return from_nothing_to_a_neighbour("rust", "src/main.rs", "b\"!\\n\"", "b\"?\\n\"");
     }
+    eprintln!("SKIPPED: a service in Rust is not built: no rustc here has wasm32-wasip1 or wasm32-wasi");
     // Without a toolchain the author is told which one.
     let home = Home::new();
     ok(&home.msm(&["service", "new", "hello", "--lang", "rust"]));
     let output = home.msm(&["service", "test", "hello"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("rustup target add wasm32-wasip1"), "{}", stderr(&output));
+}
+
+/// What a folder from anywhere may hold: a log, a build line, a test's name and its words that drive a terminal.
+#[test]
+fn a_folders_words_cannot_drive_the_terminal() {
+    let home = Home::new();
+    ok(&home.msm(&["service", "new", "hello"]));
+    let owned = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}2J";
+    let says = |output: &Output, what: &str| {
+        let said = stdout(output) + &stderr(output);
+        assert!(said.contains(what), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}']), "{said:?}");
+    };
+    let main = home.path("hello/src/main.js");
+    // The same as JavaScript spells it.
+    let spelt = r"\x1b]0;owned\x07\x1b[2J\u202e\x9b2J";
+    replace(&main, "// What follows", &format!("console.log('{spelt}\\nsecond line');\n  // What follows"));
+    let output = home.msm(&["service", "run", "hello", "-i", "hello/tests/names.txt"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    says(&output, "?]0;owned??[2J??2J\nsecond line\n");
+
+    // A test of that name, which fails.
+    let (test, odd) = (home.path("hello/tests/names.toml"), home.path(&format!("hello/tests/a{owned}.toml")));
+    fs::rename(test, odd).unwrap();
+    for command in ["test", "bench"] {
+        let output = home.msm(&["service", command, "hello"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        says(&output, "a?]0;owned??[2J??2J");
+    }
+    fs::write(home.path("hello/tests/names.out.txt"), "other").unwrap();
+    says(&home.msm(&["service", "test", "hello"]), "a?]0;owned??[2J??2J FAILED on js");
+    fs::write(&main, format!("export function run() {{ throw new Error('{spelt}') }}\n")).unwrap();
+    says(&home.msm(&["service", "test", "hello"]), "?]0;owned??[2J??2J");
+
+    // A build line is shown before it runs, however quiet the rest, and as it is.
+    let line =
+        "\nbuild = \"mkdir -p build; cp src/main.js build/main.js # \\u001b[2J\\u202e\"\nfile = \"build/main.js\"";
+    replace(&home.path("hello/service.toml"), "\nfile = \"src/main.js\"", line);
+    let output = home.msm(&["--quiet", "service", "pack", "hello"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    says(&output, "building build/main.js: mkdir -p build; cp src/main.js build/main.js # ?[2J?\n");
+    assert!(!stderr(&output).contains("built "), "{}", stderr(&output));
 }
 
 #[test]

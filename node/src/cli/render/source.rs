@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::text::{clean, clean_lines, is_unsafe};
+
 /// Columns of a shown line: a bundled script may be one line of a megabyte.
 const WIDTH: usize = 120;
 
@@ -19,23 +21,36 @@ pub struct Remark<'a> {
     pub help: Option<&'a str>,
 }
 
-/// The remark for a terminal or a log. Characters that would move the cursor are made visible.
+/// The remark for a terminal or a log. Characters that would move the cursor are made visible: the renderer does so for
+/// some, in some places, and not for C1 controls or in a help.
 pub fn text(remark: &Remark<'_>, color: bool) -> String {
     let level = if remark.is_error { Level::ERROR } else { Level::WARNING };
-    let title = level.primary_title(remark.what);
+    let title = level.primary_title(clean_lines(remark.what));
     let mut group = match &remark.place {
         Some((path, text, span)) => {
             let span = whole_characters(text, span.clone());
             let marked = AnnotationKind::Primary.span(span);
-            title.element(Snippet::source(*text).path(*path).annotation(marked))
+            title.element(Snippet::source(seen(text)).path(clean(path, usize::MAX)).annotation(marked))
         }
         None => Group::with_title(title),
     };
     if let Some(help) = remark.help {
-        group = group.element(Level::HELP.message(help));
+        group = group.element(Level::HELP.message(clean_lines(help)));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     renderer.term_width(WIDTH).render(&[group])
+}
+
+/// The text without what only Unicode hides, as many bytes long; for C0 controls the renderer has signs.
+fn seen(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut seen, c| {
+        if is_unsafe(c) && !c.is_ascii() {
+            seen.extend(std::iter::repeat_n('?', c.len_utf8()))
+        } else {
+            seen.push(c)
+        }
+        seen
+    })
 }
 
 /// The range with both ends between characters and inside the text, so that whatever a parser says can be shown.
@@ -68,11 +83,12 @@ error: service.name: must be small
 
     #[test]
     fn odd_places_and_hostile_text_are_shown_safely() {
-        let hostile = "a\u{1b}[31mb\u{202e}\u{7}\r\n\u{e4}\u{f6}";
+        let hostile = "a\u{1b}[31mb\u{202e}\u{9b}2J\u{7}\r\n\u{e4}\u{f6}";
         for span in [0..1, 2..3, 0..999, 999..1000, hostile.len()..hostile.len(), hostile.len() - 1..hostile.len()] {
-            let remark = Remark { is_error: false, what: "x", place: Some(("f", hostile, span)), help: None };
+            let place = Some((hostile, hostile, span));
+            let remark = Remark { is_error: false, what: hostile, place, help: Some(hostile) };
             let shown = text(&remark, false);
-            assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\r']), "{shown:?}");
+            assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}', '\r']), "{shown:?}");
         }
         let remark = Remark { is_error: true, what: "everything", place: None, help: Some("something") };
         assert!(text(&remark, false).starts_with("error: everything"), "{}", text(&remark, false));

@@ -2,18 +2,49 @@
 
 use std::time::Duration;
 
+/// True for what moves the cursor, turns the line round or is not seen: control characters (C0, DEL and C1, of which
+/// U+009B begins an escape sequence by itself), and what Unicode has for format (Cf), lines and paragraphs.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
 /// A text from another machine, cut and without anything that moves the cursor or reverses the line.
 pub fn clean(text: &str, limit: usize) -> String {
-    let unsafe_char = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut clean: String = text.chars().map(|c| if unsafe_char(c) { '?' } else { c }).take(limit).collect();
+    let mut clean: String = text.chars().map(|c| if is_unsafe(c) { '?' } else { c }).take(limit).collect();
     if text.chars().nth(limit).is_some() {
         clean.pop();
         clean.push('…');
     }
     clean
+}
+
+/// A text of several lines that a stranger wrote, such as a service's log: its lines and tabs stay, all of it is shown,
+/// and nothing in it drives the terminal.
+pub fn clean_lines(text: &str) -> String {
+    let line = |line: &str| line.split('\t').map(|part| clean(part, usize::MAX)).collect::<Vec<_>>().join("\t");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// `1.9 MB`.
@@ -84,6 +115,12 @@ mod tests {
         assert_eq!(clean("a\u{1b}[31mb\n\u{202e}c", 64), "a?[31mb??c");
         assert_eq!(clean("abcdef", 4), "abc…");
         assert_eq!(clean("äöü", 3), "äöü");
+        // A C1 escape, a soft hyphen, Arabic and invisible marks, isolates, tags.
+        let odd = "\u{9b}2J\u{7f}\u{ad}\u{61c}\u{2060}\u{2066}\u{206f}\u{fffb}\u{e0041}";
+        assert_eq!(clean(odd, 64), "?2J????????");
+        assert_eq!(clean_lines("one\ttwo\r\n\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\rx\n"), "one\ttwo\n?]0;owned??[2J??x");
+        let long = "y".repeat(100_000);
+        assert_eq!(clean_lines(&long), long);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Folder, Screen, Stop, failed, open, run_failed, test::trial};
 use crate::{
     cli::render::{
         table::{Align::Left, Align::Right, columns},
-        text::milliseconds,
+        text::{clean, milliseconds},
     },
     command::{CommandError, ErrorCode},
     workshop::bench,
@@ -118,7 +118,7 @@ impl Bench {
         let text = rows.iter().map(|row| {
             let ms = milliseconds;
             [
-                row.test.clone(),
+                clean(&row.test, usize::MAX),
                 row.variant.clone(),
                 row.n.to_string(),
                 ms(row.first_ms),

@@ -12,7 +12,7 @@ use msm_market_index::read_recipe;
 
 use super::{Screen, Stop, build_due, failed, shown, test::table};
 use crate::{
-    cli::render::text::{count, milliseconds},
+    cli::render::text::{clean, count, milliseconds},
     workshop::{
         bench::Bench,
         build,
@@ -78,7 +78,7 @@ impl Round {
         let because = match changed {
             None => String::new(),
             Some(names) if is_output(folder, names) => return Ok(()),
-            Some([one]) => format!("{one} changed -> "),
+            Some([one]) => format!("{} changed -> ", clean(one, usize::MAX)),
             Some(names) => format!("{} changed -> ", count(names.len() as u64, "file")),
         };
         let built = match read_recipe(folder) {

@@ -14,7 +14,7 @@ use msm_protocol::{
 use serde::Serialize;
 
 use super::{Screen, Stop, read};
-use crate::cli::render::text::{bytes, clean};
+use crate::cli::render::text::{bytes, clean, clean_lines};
 
 /// What a packed file or a folder holds and asks for
 #[derive(Debug, Args)]
@@ -159,7 +159,8 @@ pub(super) fn show(
             text.push('\n');
         }
     }
-    screen.result_line(text)
+    // All of it is a stranger's, names and paths too.
+    screen.result_line(clean_lines(&text))
 }
 
 fn asks(permissions: &Permissions) -> String {

@@ -22,7 +22,10 @@ use msm_protocol::{Refusal, RefusalCode, limits::PACKAGE_BYTES};
 use super::{
     call::Stdin,
     hints,
-    render::{source, text::bytes},
+    render::{
+        source,
+        text::{bytes, clean_lines},
+    },
     screen::{Screen, Stop, Style},
 };
 use crate::{
@@ -110,12 +113,12 @@ async fn build_due(folder: &Path, only: Option<&str>, screen: &mut Screen) -> Re
     for variant in &recipe.variants {
         let wanted = only.is_none_or(|only| only.split('-').next() == Some(variant.engine.as_str()));
         if let (true, true, Some(line)) = (wanted, build::is_due(folder, variant), &variant.build) {
-            if !screen.style.quiet {
-                screen.message(format!("building {}: {line}", variant.file));
-            }
+            // However quiet: nothing of a folder's runs outside a sandbox unseen.
+            screen.message(clean_lines(&format!("building {}: {line}", variant.file)));
             let built = build::run(folder, variant).await.map_err(|error| failed(error, folder, screen.style))?;
             if !screen.style.quiet {
-                screen.message(format!("built {}  {}  {} ms", built.file, bytes(built.size), built.took.as_millis()));
+                let (size, took) = (bytes(built.size), built.took.as_millis());
+                screen.message(clean_lines(&format!("built {}  {size}  {took} ms", built.file)));
             }
         }
     }

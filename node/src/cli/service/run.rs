@@ -12,7 +12,7 @@ use super::{Folder, Screen, Stop, failed, open, run_failed};
 use crate::{
     cli::{
         call::{self, Stdin},
-        render::text::{bytes, is_text, milliseconds},
+        render::text::{bytes, clean_lines, is_text, milliseconds},
         values,
     },
     command::{CommandError, ErrorCode},
@@ -122,7 +122,7 @@ impl Run {
         };
         let ran = ran.map_err(|refusal| run_failed(&refusal, variant, &folder, style))?;
         if !ran.log.is_empty() && !style.quiet && !style.json {
-            screen.message(ran.log.trim_end());
+            screen.message(clean_lines(ran.log.trim_end()));
         }
         let to_file = self.output.as_deref().filter(|path| *path != Path::new("-"));
         let milli = |time: std::time::Duration| time.as_secs_f64() * 1_000.0;
@@ -156,9 +156,7 @@ impl Run {
     }
 
     fn replay(&self, asked: &Permissions) -> Result<Replay, String> {
-        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-        let (gps, site, device) = (text(&self.gps), text(&self.site), text(&self.device));
-        Replay::read(Path::new("."), gps.as_deref(), site.as_deref(), device.as_deref(), asked)
+        Replay::read(self.gps.as_deref(), self.site.as_deref(), self.device.as_deref(), asked)
     }
 }
 

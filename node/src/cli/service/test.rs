@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Folder, Screen, Stop, caret, failed, open};
 use crate::{
-    cli::render::text::{count, milliseconds},
+    cli::render::text::{clean, clean_lines, count, milliseconds},
     command::{CommandError, ErrorCode},
     workshop::{
         WorkshopError,
@@ -121,7 +121,8 @@ pub(super) fn table(trial: &Trial, results: &[CaseResult]) -> String {
     ];
     let mut wrong = String::new();
     for result in results {
-        let mut row = vec![result.name.clone()];
+        let test = clean(&result.name, usize::MAX);
+        let mut row = vec![test.clone()];
         for verdict in &result.verdicts {
             row.push(match (&verdict.failure, verdict.took) {
                 (Some(_), _) => "FAILED".to_owned(),
@@ -133,11 +134,12 @@ pub(super) fn table(trial: &Trial, results: &[CaseResult]) -> String {
                 let variant = trial.variants.iter().find(|variant| variant.name == verdict.variant);
                 let sources = variant.map(Sources::of_variant).unwrap_or_default();
                 let (what, place) = sources.explain(&failure.what);
-                let (case, variant, run) = (&result.name, &verdict.variant, &failure.run);
-                wrong.push_str(&format!("{case} FAILED on {variant} ({run}): {what}\n"));
+                let (variant, run) = (&verdict.variant, &failure.run);
+                wrong.push_str(&clean_lines(&format!("{test} FAILED on {variant} ({run}): {what}")));
+                wrong.push('\n');
                 wrong.push_str(&place.map(|place| caret(&place, &trial.project.folder)).unwrap_or_default());
                 if !failure.written.is_empty() {
-                    wrong.push_str(&format!("  see {}\n", failure.written.join(", ")));
+                    wrong.push_str(&format!("  see {}\n", clean(&failure.written.join(", "), usize::MAX)));
                 }
             }
         }
@@ -149,7 +151,7 @@ pub(super) fn table(trial: &Trial, results: &[CaseResult]) -> String {
             });
         }
         if let Some(disagreement) = &result.disagreement {
-            wrong.push_str(&format!("{}: variants do not agree: {disagreement}\n", result.name));
+            wrong.push_str(&format!("{test}: variants do not agree: {}\n", clean(disagreement, usize::MAX)));
         }
         rows.push(row);
     }

@@ -71,6 +71,12 @@ pub struct Case {
 /// Reads the tests of the service in `folder`; with `only`, the one of that name.
 pub fn read_cases(folder: &Path, manifest: &Manifest, only: Option<&str>) -> Result<Vec<Case>, WorkshopError> {
     let tests = folder.join(TESTS);
+    if let (Ok(folder), Ok(real)) = (folder.canonicalize(), tests.canonicalize())
+        && !real.starts_with(&folder)
+    {
+        let reason = format!("is a link out of {}", folder.display());
+        return Err(WorkshopError::Case { path: tests, text: String::new(), span: None, reason });
+    }
     let mut paths = Vec::new();
     match fs::read_dir(&tests) {
         Ok(entries) => {
@@ -101,7 +107,14 @@ pub fn read_cases(folder: &Path, manifest: &Manifest, only: Option<&str>) -> Res
 }
 
 fn read_case(name: String, path: PathBuf, tests: &Path, manifest: &Manifest) -> Result<Case, WorkshopError> {
-    let text = read(&path, CASE_BYTES)?;
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = inside(tests, &own).map_err(|reason| WorkshopError::Case {
+        path: path.clone(),
+        text: String::new(),
+        span: None,
+        reason,
+    })?;
+    let text = read(&text, CASE_BYTES)?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let wrong = |key: &str, reason: String| {
         let span = key_span(&text, key);
@@ -113,12 +126,9 @@ fn read_case(name: String, path: PathBuf, tests: &Path, manifest: &Manifest) -> 
         span: error.span(),
         reason: error.message().replace('`', ""),
     })?;
+    let named = |key: &str, name: &str| inside(tests, name).map_err(|reason| wrong(key, reason));
     let file = |key: &str, name: &str| {
-        let plain = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !plain || name.is_empty() {
-            return Err(wrong(key, format!("{name:?} must be a file in {}", tests.display())));
-        }
-        read(&tests.join(name), JOB_INPUT_BYTES).map(Bytes::from).map_err(|error| wrong(key, error.to_string()))
+        read(&named(key, name)?, JOB_INPUT_BYTES).map(Bytes::from).map_err(|error| wrong(key, error.to_string()))
     };
     let input = match &case.input {
         Some(name) => file("input", name)?,
@@ -149,9 +159,25 @@ fn read_case(name: String, path: PathBuf, tests: &Path, manifest: &Manifest) -> 
         return Err(wrong("chunks", reason));
     }
     let ReplayToml { gps, fetch, device } = &case.replay;
-    let replay = Replay::read(tests, gps.as_deref(), fetch.as_deref(), device.as_deref(), &manifest.permissions)
+    let replayed = |name: &Option<String>| name.as_deref().map(|name| named("replay", name)).transpose();
+    let (gps, site, device) = (replayed(gps)?, replayed(fetch)?, replayed(device)?);
+    let replay = Replay::read(gps.as_deref(), site.as_deref(), device.as_deref(), &manifest.permissions)
         .map_err(|reason| wrong("replay", reason))?;
     Ok(Case { name, input, params: params.into(), expect, compare: case.compare, chunks, replay, path: path.clone() })
+}
+
+/// The real path of what a test names. A service's folder may come from a stranger: what its tests name, and what links
+/// there lead to, must lie in the folder of tests, or they would hand a guest any file of the author's.
+fn inside(tests: &Path, name: &str) -> Result<PathBuf, String> {
+    let refused = || format!("{name:?} must be a file or folder in {}, and no link out of it", tests.display());
+    let plain = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !plain || name.is_empty() {
+        return Err(refused());
+    }
+    let real = |path: PathBuf| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    let (folder, path) = (real(tests.to_owned())?, real(tests.join(name))?);
+    // Anything else, a pipe or a device, could keep its reader waiting for ever.
+    if path.starts_with(&folder) && (path.is_file() || path.is_dir()) { Ok(path) } else { Err(refused()) }
 }
 
 /// Bytes of the first line that begins with `key`.
@@ -214,13 +240,18 @@ mod tests {
         let (parent, folder, manifest) = hello();
         fs::write(parent.path().join("secret"), "secret").unwrap();
         fs::write(folder.join("tests/large"), vec![b'a'; 100]).unwrap();
+        std::os::unix::fs::symlink("../../secret", folder.join("tests/linked")).unwrap();
+        std::os::unix::fs::symlink("/", folder.join("tests/root")).unwrap();
+        let pipe = std::ffi::CString::new(folder.join("tests/pipe").into_os_string().into_encoded_bytes()).unwrap();
+        // SAFETY: the path ends with a zero and is only read.
+        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
         let table = [
             ("inptu = \"names.txt\"", 1, "unknown field inptu"),
             ("input = 3", 1, "expected a string"),
             ("input = \"gone\"", 1, "No such file"),
-            ("\ninput = \"../../secret\"", 2, "must be a file in"),
-            ("input = \"/etc/passwd\"", 1, "must be a file in"),
-            ("expect = \"../hello/service.toml\"", 1, "must be a file in"),
+            ("\ninput = \"../../secret\"", 2, "must be a file or folder in"),
+            ("input = \"/etc/passwd\"", 1, "must be a file or folder in"),
+            ("expect = \"../hello/service.toml\"", 1, "must be a file or folder in"),
             ("input = \"names.txt\"\ncompare = \"bytes\"", 2, "expect is missing"),
             ("expect = \"names.txt\"\nparams = { greting = 1 }", 2, "params.greting: unknown"),
             ("expect = \"names.txt\"\nparams = { greeting = 1 }", 2, "params.greeting: must be a string"),
@@ -230,6 +261,16 @@ mod tests {
             ("expect = \"names.txt\"\n\nreplay = { gps = \"gone.json\" }", 3, "No such file"),
             ("expect = \"names.txt\"\nreplay = { fetch = \"names.txt\" }", 2, "is no folder"),
             ("expect = \"names.txt\"\nreplay = { gpx = \"x\" }", 2, "unknown field gpx"),
+            ("expect = \"names.txt\"\nreplay = { fetch = \"/\" }", 2, "must be a file or folder in"),
+            ("expect = \"names.txt\"\nreplay = { fetch = \"..\" }", 2, "must be a file or folder in"),
+            ("expect = \"names.txt\"\nreplay = { fetch = \"root\" }", 2, "no link out of it"),
+            ("expect = \"names.txt\"\nreplay = { gps = \"/proc/self/stat\" }", 2, "must be a file or folder in"),
+            ("expect = \"names.txt\"\nreplay = { device = \"../../secret\" }", 2, "must be a file or folder in"),
+            ("expect = \"names.txt\"\nreplay = { device = \"linked\" }", 2, "no link out of it"),
+            ("expect = \"names.txt\"\nreplay = { gps = \"root/etc/hostname\" }", 2, "no link out of it"),
+            ("input = \"linked\"", 1, "no link out of it"),
+            ("input = \"pipe\"", 1, "must be a file or folder in"),
+            ("expect = \"root/etc/hostname\"", 1, "no link out of it"),
             ("compare = \"regex:(\"", 1, "unclosed group"),
             ("input = ", 1, "string values must be quoted"),
         ];
@@ -245,6 +286,23 @@ mod tests {
         fs::write(folder.join("tests/names.toml"), "input = \"large\"\nexpect = \"large\"").unwrap();
         let error = read_cases(&folder, &small, None).unwrap_err().to_string();
         assert!(error.contains("100 bytes, service.toml allows 99"), "{error}");
+    }
+
+    #[test]
+    fn tests_are_no_links_out_of_the_folder() {
+        let (parent, folder, manifest) = hello();
+        fs::write(parent.path().join("other.toml"), "compare = \"regex:^$\"\n").unwrap();
+        std::os::unix::fs::symlink("../../other.toml", folder.join("tests/other.toml")).unwrap();
+        let error = read_cases(&folder, &manifest, Some("other")).unwrap_err().to_string();
+        assert!(error.contains("no link out of it"), "{error}");
+        // A link that stays is as good as a file.
+        std::os::unix::fs::symlink("names.txt", folder.join("tests/again.txt")).unwrap();
+        fs::write(folder.join("tests/names.toml"), "input = \"again.txt\"\nexpect = \"names.txt\"").unwrap();
+        assert_eq!(&read_cases(&folder, &manifest, Some("names")).unwrap()[0].input[..], b"Ada\nGrace\nAnn\n");
+        fs::rename(folder.join("tests"), parent.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", folder.join("tests")).unwrap();
+        let error = read_cases(&folder, &manifest, None).unwrap_err().to_string();
+        assert!(error.contains("is a link out of"), "{error}");
     }
 
     #[test]

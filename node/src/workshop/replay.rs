@@ -36,20 +36,20 @@ struct Player {
 }
 
 impl Replay {
-    /// Reads the files that a test names, from the folder of tests.
+    /// Reads the files that somebody has chosen. Paths that stand in a test must have been held to its folder before.
     pub fn read(
-        tests: &Path,
-        gps: Option<&str>,
-        site: Option<&str>,
-        device: Option<&str>,
+        gps: Option<&Path>,
+        site: Option<&Path>,
+        device: Option<&Path>,
         asked: &Permissions,
     ) -> Result<Self, String> {
-        let json = |name: &str| {
-            let bytes = read(&tests.join(name), JOB_INPUT_BYTES).map_err(|error| error.to_string())?;
-            serde_json::from_slice::<Value>(&bytes).map_err(|error| format!("{name} is no JSON: {error}"))
+        let json = |path: &Path| {
+            let bytes = read(path, JOB_INPUT_BYTES).map_err(|error| error.to_string())?;
+            serde_json::from_slice::<Value>(&bytes).map_err(|error| format!("{} is no JSON: {error}", path.display()))
         };
-        let positions = |name: &str| {
-            let positions = match json(name)? {
+        let positions = |path: &Path| {
+            let name = path.display();
+            let positions = match json(path)? {
                 Value::Array(positions) if !positions.is_empty() => positions,
                 one @ Value::Object(_) => vec![one],
                 _ => {
@@ -65,8 +65,11 @@ impl Replay {
             }
         };
         let site = match site {
-            Some(name) if tests.join(name).is_dir() => Some(tests.join(name)),
-            Some(name) => return Err(format!("{name:?} is no folder in {}", tests.display())),
+            // Its real path, which pages are held against.
+            Some(path) if path.is_dir() => {
+                Some(path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?)
+            }
+            Some(path) => return Err(format!("{} is no folder", path.display())),
             None => None,
         };
         let (gps, device) = (gps.map(positions).transpose()?, device.map(json).transpose()?);
@@ -137,15 +140,16 @@ impl Player {
             let message = format!("net.fetch of {host} is not asked for: add  net = [{line:?}]  under [permissions]");
             return Err(AskError::new(AskErrorKind::Denied, message));
         }
-        // The parser has resolved every `..`, spelt out or encoded.
+        // The parser has resolved every `..` of the path, spelt out or encoded; not those of links, nor a host's.
         let inside = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty());
         let mut path = inside.fold(site.join(host), |path, part| path.join(part));
         if path.is_dir() {
             path.push("index.html");
         }
-        let (status, bytes) = match read(&path, PAGE_BYTES) {
-            Ok(bytes) => (200, Bytes::from(bytes)),
-            Err(_) => (404, Bytes::from_static(b"not in this test's site\n")),
+        let real = path.canonicalize().ok().filter(|real| real.starts_with(site) && real.is_file());
+        let (status, bytes) = match real.map(|real| read(&real, PAGE_BYTES)) {
+            Some(Ok(bytes)) => (200, Bytes::from(bytes)),
+            _ => (404, Bytes::from_static(b"not in this test's site\n")),
         };
         let kind = if status == 200 { media_type(&path) } else { "text/plain" };
         let head = json!({"status": status, "url": url.as_str(), "headers": [["content-type", kind]]});
@@ -193,7 +197,7 @@ mod tests {
     fn positions_follow_one_another_and_every_run_begins_anew() {
         let tests = tempfile::tempdir().unwrap();
         std::fs::write(tests.path().join("walk.json"), r#"[{"lat":1,"lon":2},{"lat":3,"lon":4,"age":7}]"#).unwrap();
-        let replay = Replay::read(tests.path(), Some("walk.json"), None, None, &Permissions::default()).unwrap();
+        let replay = Replay::read(Some(&tests.path().join("walk.json")), None, None, &Permissions::default()).unwrap();
         for _ in 0..2 {
             let player = replay.play();
             let position = || serde_json::from_str::<Value>(&ask(&player, "gps.position", "{}").unwrap().json).unwrap();
@@ -205,7 +209,7 @@ mod tests {
         assert!(ask(&nothing, "gps.position", "{}").unwrap_err().message.contains("walk.json"));
         std::fs::write(tests.path().join("bad.json"), r#"[{"lat":1}]"#).unwrap();
         for bad in ["bad.json", "gone.json"] {
-            assert!(Replay::read(tests.path(), Some(bad), None, None, &Permissions::default()).is_err());
+            assert!(Replay::read(Some(&tests.path().join(bad)), None, None, &Permissions::default()).is_err());
         }
     }
 
@@ -216,15 +220,26 @@ mod tests {
         std::fs::write(tests.path().join("secret"), "secret").unwrap();
         std::fs::write(tests.path().join("site/example.org/index.html"), "<p>hello").unwrap();
         std::fs::write(tests.path().join("site/example.org/a/b.css"), "p{}").unwrap();
-        let asked = Permissions { net: vec!["https://example.org".into()], ..Permissions::default() };
-        let player = Replay::read(tests.path(), None, Some("site"), None, &asked).unwrap().play();
+        for (link, to) in [("example.org/link", "../../secret"), ("example.org/etc", "/etc"), ("linked.org", "..")] {
+            std::os::unix::fs::symlink(to, tests.path().join("site").join(link)).unwrap();
+        }
+        std::os::unix::fs::symlink("index.html", tests.path().join("site/example.org/home")).unwrap();
+        let net = ["https://example.org", "https://linked.org"].map(str::to_owned).into();
+        let asked = Permissions { net, ..Permissions::default() };
+        let player = Replay::read(None, Some(&tests.path().join("site")), None, &asked).unwrap().play();
         let fetch = |url: &str| ask(&player, "net.fetch", &json!({"url": url}).to_string());
         let status = |answer: &Answer| serde_json::from_str::<Value>(&answer.json).unwrap()["status"].clone();
         assert_eq!(fetch("https://example.org/").unwrap().bytes, "<p>hello");
         assert_eq!(fetch("https://example.org/a/b.css?v=1").unwrap().bytes, "p{}");
-        for outside in
-            ["https://example.org/../../secret", "https://example.org/%2e%2e/%2e%2e/secret", "https://example.org/no"]
-        {
+        assert_eq!(fetch("https://example.org/home").unwrap().bytes, "<p>hello", "a link within the site");
+        for outside in [
+            "https://example.org/../../secret",
+            "https://example.org/%2e%2e/%2e%2e/secret",
+            "https://example.org/no",
+            "https://example.org/link",
+            "https://example.org/etc/hostname",
+            "https://linked.org/secret",
+        ] {
             assert_eq!(status(&fetch(outside).unwrap()), 404, "{outside}");
         }
         for other in ["http://example.org/", "https://evil.org/", "https://sub.example.org/"] {

@@ -137,7 +137,7 @@ fn on_a_small_disk(script: &str, home: &Path, size: &str) -> Command {
 #[tokio::test]
 async fn b52_a_full_disk_is_no_end() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("NOT TESTED: a full disk needs a mount, and that needs root");
+        eprintln!("SKIPPED: a full disk needs a mount, and that needs root");
         return;
     }
     let lab = Lab::new();

@@ -4,3 +4,4 @@ mod program;
 mod scripts;
 mod services;
 mod terminal;
+mod toolchain;

@@ -51,6 +51,7 @@ fn c(name: &str, work: Work) -> Option<Package> {
 /// A program in Rust, by the compiler of the system's packages; none where that has no WASI.
 fn rust(name: &str) -> Option<Package> {
     if !Path::new("/usr/lib/rustlib/wasm32-wasi").exists() {
+        eprintln!("SKIPPED: {name}.rs is not tried: it needs Debian's rustc and libstd-rust-dev-wasm32");
         return None;
     }
     let mut rustc = Command::new("/usr/bin/rustc");
@@ -64,7 +65,7 @@ fn built(mut compiler: Command, source: &str) -> Option<Vec<u8>> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let built = std::env::temp_dir().join(format!("msm-guest-{}-{number}.wasm", std::process::id()));
     let Ok(status) = compiler.arg("-o").arg(&built).arg(guests.join(source)).status() else {
-        eprintln!("no compiler here: {source} is not tried");
+        eprintln!("SKIPPED: {source} is not tried: its compiler is not installed");
         return None;
     };
     assert!(status.success(), "{source} does not compile: is its library there? try: scripts/setup test");

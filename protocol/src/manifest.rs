@@ -514,8 +514,8 @@ impl Manifest {
             let path = || format!("params.{}", param.name);
             let value = match (given.get(&param.name), &param.default) {
                 (Some(json), _) => {
-                    let value = serde_json::from_value(json.clone())
-                        .map_err(|_| field(path(), format!("must be a {}", param.r#type.as_str())))?;
+                    let value =
+                        serde_json::from_value(json.clone()).map_err(|_| field(path(), param.r#type.must_be()))?;
                     param.accept(&value).map_err(|reason| field(path(), reason))?
                 }
                 (None, Some(default)) => default.clone(),
@@ -630,6 +630,12 @@ impl ParamType {
             Self::String => "string",
         }
     }
+
+    /// What is said of a value that is none of these.
+    fn must_be(self) -> String {
+        let article = if self == Self::Integer { "an" } else { "a" };
+        format!("must be {article} {}", self.as_str())
+    }
 }
 
 impl Param {
@@ -641,7 +647,7 @@ impl Param {
             (ParamType::Number, Value::Integer(n)) => (Value::Number(*n as f64), Some(*n as f64)),
             (ParamType::Number, Value::Number(n)) if n.is_finite() => (value.clone(), Some(*n)),
             (ParamType::String, Value::Text(text)) => (value.clone(), Some(text.chars().count() as f64)),
-            _ => return Err(format!("must be a {}", self.r#type.as_str())),
+            _ => return Err(self.r#type.must_be()),
         };
         if let Some(n) = measure
             && (self.minimum.is_some_and(|min| n < min) || self.maximum.is_some_and(|max| n > max))

@@ -303,7 +303,7 @@ const CASES: &[Case] = &[
     (
         "default = 3",
         "default = \"3\"",
-        "service.toml:14:8: params.size: must be a integer; write, for example: radius = { type = \"integer\", default = 3, minimum = 1, maximum = 50 }",
+        "service.toml:14:8: params.size: must be an integer; write, for example: radius = { type = \"integer\", default = 3, minimum = 1, maximum = 50 }",
     ),
     (
         "default = 3",

@@ -146,7 +146,7 @@ impl NodeDoor {
             addresses: addresses.into_iter().map(|address| format!("{address}/p2p/{}", ctx.local)).collect(),
             lending: lending.is_ok(),
             lending_detail: match lending {
-                Ok(()) => format!("{} tasks at a time", ctx.slot_count),
+                Ok(()) => tasks_at_a_time(ctx.slot_count),
                 Err(refusal) => refusal.reason,
             },
             peers: ctx.connected().len() as u32,
@@ -331,10 +331,24 @@ fn constraint_lines(manifest: &Manifest) -> Vec<String> {
     ]
 }
 
+fn tasks_at_a_time(slots: usize) -> String {
+    format!("{slots} task{} at a time", if slots == 1 { "" } else { "s" })
+}
+
 /// The peer that an address names at its end.
 pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last()? {
         Protocol::P2p(peer) => PeerId::from_libp2p_bytes(&peer.to_bytes()).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_is_no_tasks() {
+        assert_eq!([0, 1, 2].map(tasks_at_a_time), ["0 tasks at a time", "1 task at a time", "2 tasks at a time"]);
     }
 }

@@ -31,40 +31,20 @@ export function readable(text) {
   return read.includes("\ufffd") ? text : read;
 }
 
-export const json = (bytes) => JSON.parse(decoder.decode(bytes));
-
-/** `head` as JSON and some blobs as one array of bytes: u32 LE length, JSON with the blobs' sizes, blobs. */
-export function pack(head, blobs = []) {
-  const text = encoder.encode(JSON.stringify({ ...head, sizes: blobs.map((blob) => blob.length) }));
-  const packed = new Uint8Array(4 + text.length + blobs.reduce((sum, blob) => sum + blob.length, 0));
-  new DataView(packed.buffer).setUint32(0, text.length, true);
-  packed.set(text, 4);
-  let at = 4 + text.length;
-  for (const blob of blobs) {
-    packed.set(blob, at);
-    at += blob.length;
-  }
-  return packed;
-}
-
-/** True for packed bytes, and for no text: no text begins with a length. */
-export const isPacked = (bytes) => bytes.length > 5 && bytes[3] === 0 && bytes[4] === 0x7b;
-
-/** What `pack` packed: the head, with its blobs as `blobs`. */
-export function unpack(packed) {
-  const length = new DataView(packed.buffer, packed.byteOffset, packed.length).getUint32(0, true);
-  const { sizes, ...head } = json(packed.subarray(4, 4 + length));
-  let at = 4 + length;
-  const blobs = sizes.map((size) => packed.subarray(at, (at += size)));
-  return { ...head, blobs };
-}
-
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/** Bytes that become text at a time, a multiple of three: a list of all pieces would be larger than the text. */
+const SLICE = 3 * 16384;
 // Twelve bits at a time: half as many steps.
 let pairs;
 
 /** @param {Uint8Array} bytes */
 export function base64(bytes) {
+  const texts = [];
+  for (let at = 0; at < bytes.length; at += SLICE) texts.push(slice64(bytes.subarray(at, at + SLICE)));
+  return texts.join("");
+}
+
+function slice64(bytes) {
   pairs ??= Array.from({ length: 4096 }, (_, bits) => DIGITS[bits >> 6] + DIGITS[bits & 63]);
   const whole = bytes.length - (bytes.length % 3);
   const out = new Array(whole / 3);

@@ -4,16 +4,13 @@
 // lists of addresses. run: fetches its list. merge (on the requester, without the web): one HTML file of everything.
 // In raw mode there is one part: an address, and its answer as an HTTP message.
 
-import { binary, fromBinary, isPacked, pack, readable, unpack, utf8 } from "./bytes.js";
+import { binary, fromBinary, readable, utf8 } from "./bytes.js";
 import { addressesIn } from "./css.js";
 import { parseHtml } from "./html.js";
-import { baseOf, neededBy, rebuild } from "./page.js";
+import { baseOf, neededBy, rebuild, textOf } from "./page.js";
+import { addressIn, broughtBy, isPacked, listIn, Notes, pack, pageIn, PART_BYTES, reason, RESOURCES, unpack } from "./parts.js";
 import { absolute, mediaType } from "./urls.js";
 
-/** Resources of one page: a page is shared, not a site. */
-const RESOURCES = 50;
-/** Bytes that one part may bring back; a task's output ends at 8 MiB. */
-const PART_BYTES = 8 * 1024 * 1024 - 256 * 1024;
 /** Fetches at a time; a device allows no more to one client. */
 const AT_ONCE = 4;
 
@@ -27,29 +24,32 @@ export async function* split(input, ctx) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${answer.url}: the server says ${answer.status}`);
   const bytes = await answer.bytes();
+  if (bytes.length > PART_BYTES) throw new RangeError(`${bytes.length} bytes, at most ${PART_BYTES} are shared`);
   const said = answer.headers.get("content-type");
   const type = mediaType(said, answer.url);
+  const at = absolute(answer.url);
+  if (!at) throw new RangeError("the page's address is too long");
   if (!/^(?:text\/html|application\/xhtml\+xml)/.test(type)) {
-    yield pack({ kind: "page", at: answer.url, wrapped: type, resources: [], notes: [] }, [bytes]);
+    yield pack({ kind: "page", at, wrapped: type, resources: [], dealt: [], notes: [] }, [bytes]);
     return;
   }
-  const html = binary(bytes);
-  const pieces = parseHtml(html);
-  const base = baseOf(pieces, answer.url);
+  const charset = /charset\s*=\s*"?([\w.:-]{1,40})/i.exec(said ?? "")?.[1];
+  const pieces = parseHtml(textOf(bytes, charset).text);
   const list = new List();
-  for (const needed of neededBy(pieces, base, { scripts: ctx.params.scripts === "keep" })) list.add(needed);
+  for (const needed of neededBy(pieces, baseOf(pieces, at), ctx.params.scripts === "keep")) list.add(needed);
   const styles = await fetchStyles(list, PART_BYTES - bytes.length, ctx);
-  const charset = /charset\s*=\s*"?([\w.:-]+)/i.exec(said ?? "")?.[1];
-  const resources = styles.map(({ address, type, bytes }) => ({ address, type, size: bytes.length }));
-  const page = { kind: "page", at: answer.url, charset, resources, notes: list.notes };
+  const dealt = deal(list.left(), ctx.want ?? 1);
+  // Who got which addresses stands here, with the page: merge takes each from nobody else.
+  const { list: notes, more } = list.notes;
+  const page = { kind: "page", at, charset, resources: styles.map(({ address }) => ({ address })), dealt, notes, more };
   yield pack(page, [bytes, ...styles.map((style) => style.bytes)]);
-  yield* shares(list.left(), ctx.want ?? 1);
+  for (const addresses of dealt) yield pack({ kind: "list", addresses });
 }
 
 /** What a page needs, each once, in the order in which it is needed, and no more of it than is shared. */
 class List {
   #found = new Map();
-  notes = [];
+  notes = new Notes();
 
   add({ address, isStyle }) {
     const known = this.#found.get(address);
@@ -57,8 +57,8 @@ class List {
       known.isStyle ||= isStyle;
     } else if (this.#found.size < RESOURCES) {
       this.#found.set(address, { address, isStyle, done: false });
-    } else if (!this.notes.some((note) => note.address === address)) {
-      this.notes.push({ address, why: `more than ${RESOURCES} resources` });
+    } else {
+      this.notes.add(address, `more than ${RESOURCES} resources`);
     }
   }
 
@@ -79,13 +79,13 @@ async function fetchStyles(list, room, ctx) {
   for (let open = list.styles(); open.length > 0; open = list.styles()) {
     const came = await fetchAll(open.map((one) => one.address), room, ctx);
     open.forEach((one) => (one.done = true));
-    for (const { address, type, bytes, error } of came) {
+    for (const { address, bytes, error } of came) {
       if (error) {
-        list.notes.push({ address, why: error });
+        list.notes.add(address, error);
         continue;
       }
       room -= bytes.length;
-      styles.push({ address, type: type.startsWith("text/css") ? type : "text/css", bytes });
+      styles.push({ address, bytes });
       for (const { address: text, isImport } of addressesIn(binary(bytes))) {
         const needed = absolute(text, address);
         if (needed) list.add({ address: needed, isStyle: isImport });
@@ -96,23 +96,26 @@ async function fetchStyles(list, room, ctx) {
 }
 
 /** Deals addresses out like cards, so that each device gets some of every host. */
-function* shares(addresses, want) {
+function deal(addresses, want) {
   const count = Math.min(want, addresses.length);
-  for (let part = 0; part < count; part++) {
-    yield pack({ kind: "list", addresses: addresses.filter((_, index) => index % count === part) });
-  }
+  return Array.from({ length: count }, (_, part) => addresses.filter((_, index) => index % count === part));
 }
 
 /** @type {import("../../msm").Run} */
 export async function run(input, ctx) {
   // Whoever runs the service whole gives the address itself: all steps in one, on one device.
-  if (!isPacked(input)) return alone(input, ctx);
+  return isPacked(input) ? perform(input, ctx, ctx.chunk?.count ?? 1) : alone(input, ctx);
+}
+
+/** One of `count` parts. Whoever made it is a stranger, and this device answers for what it fetches. */
+async function perform(input, ctx, count) {
   const part = unpack(input);
-  if (part.kind === "raw") return message(part.address);
+  if (ctx.params.mode === "raw") return message(addressIn(part));
   // The page itself was fetched by the split; it only passes.
   if (part.kind === "page") return input;
+  const addresses = listIn(part, count);
   let done = 0;
-  const came = await fetchAll(part.addresses, PART_BYTES, ctx, () => ctx.progress(++done / part.addresses.length));
+  const came = await fetchAll(addresses, PART_BYTES, ctx, () => ctx.progress(++done / addresses.length));
   const blobs = came.map(({ bytes }) => bytes ?? new Uint8Array());
   const resources = came.map(({ address, type, error }) => ({ address, type, error }));
   return pack({ kind: "got", resources }, blobs);
@@ -120,45 +123,45 @@ export async function run(input, ctx) {
 
 async function alone(input, ctx) {
   const parts = [];
-  for await (const part of split(input, ctx)) parts.push(await run(part, ctx));
-  return merge(parts, ctx);
+  for await (const part of split(input, ctx)) parts.push(part);
+  const done = [];
+  for (const part of parts) done.push(await perform(part, ctx, parts.length));
+  return merge(done, ctx);
 }
 
 /** @type {import("../../msm").Merge} */
 export function merge(parts, ctx) {
-  const read = parts.map((part) => (ctx.params.mode === "raw" ? { kind: "answer", blobs: [part] } : unpack(part)));
-  const answer = read.find((part) => part.kind === "answer");
-  if (answer) return answer.blobs[0];
-  const page = read.find((part) => part.kind === "page");
-  if (!page) throw new Error("the part with the page is missing");
-  const [body, ...styles] = page.blobs;
-  if (page.wrapped) return wrap(page, body);
-  const got = new Map();
-  const notes = [...page.notes];
-  page.resources.forEach(({ address, type }, index) => got.set(address, { type, bytes: styles[index] }));
-  for (const { resources, blobs } of read.filter((part) => part.kind === "got")) {
-    resources.forEach(({ address, type, error }, index) => {
-      if (error) notes.push({ address, why: error });
-      else got.set(address, { type, bytes: blobs[index] });
-    });
-  }
-  // In whatever order the parts came in, the file is the same.
-  notes.sort((a, b) => (a.address < b.address ? -1 : 1));
+  // What a part says that it is does not count: the parameters and its place say so.
+  if (ctx.params.mode === "raw") return parts[0];
+  const page = pageIn(parts[0]);
   const scripts = ctx.params.scripts === "keep";
-  return fromBinary(rebuild(binary(body), { at: page.at, charset: page.charset, got, scripts, notes }));
+  if (page.wrapped) return wrap(page, scripts);
+  const got = new Map(page.styles.map((style) => [style.address, style]));
+  const { notes } = page;
+  page.dealt.forEach((addresses, index) => {
+    for (const one of broughtBy(parts[index + 1] ?? new Uint8Array(), addresses)) {
+      if (one.error) notes.push({ address: one.address, why: one.error });
+      else if (!got.has(one.address)) got.set(one.address, one);
+    }
+  });
+  // In whatever order the parts came in, the file is the same.
+  notes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+  const { at, charset, more } = page;
+  return fromBinary(rebuild(page.body, { at, charset, got, scripts, notes, more }));
 }
 
 /** What is no page, in one: a picture, or text. */
-function wrap({ at, wrapped: type }, bytes) {
+function wrap({ at, wrapped: type, body: bytes }, scripts) {
+  const safe = at.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;");
   const shown = type.startsWith("image/")
-    ? `<img src="${at}">`
+    ? `<img src="${safe}">`
     : type.startsWith("text/") || type.startsWith("application/json")
       ? `<pre>${readable(binary(bytes)).replace(/&/g, "&amp;").replace(/</g, "&lt;")}</pre>`
       : null;
   if (!shown) throw new Error(`${at} is ${type}, which is no page: try -p mode=raw`);
-  const html = `<!doctype html><meta charset="utf-8"><title>${at.replace(/[<&]/g, "")}</title>${shown}`;
-  const got = new Map([[absolute(at, at), { type, bytes }]]);
-  return fromBinary(rebuild(utf8(html), { at, got, scripts: false, notes: [] }));
+  const html = `<!doctype html><meta charset="utf-8"><title>${safe}</title>${shown}`;
+  const got = new Map([[at, { type, bytes }]]);
+  return fromBinary(rebuild(fromBinary(utf8(html)), { at, got, scripts, notes: [], more: 0 }));
 }
 
 /** Fetches addresses, some at a time. Each gives `{address, type, bytes}` or `{address, error}`; none fails all. */
@@ -168,9 +171,12 @@ async function fetchAll(addresses, room, ctx, done = () => {}) {
   const worker = async () => {
     while (next < addresses.length) {
       const index = next++;
-      const one = await fetchOne(addresses[index], Math.min(room, ctx.params["max-bytes"]));
-      room -= one.bytes?.length ?? 0;
-      came[index] = one;
+      const one = await fetchOne(addresses[index]);
+      // No await from here to the next line but one: four of these share the room.
+      const most = Math.min(room, ctx.params["max-bytes"]);
+      const size = one.bytes?.length ?? 0;
+      came[index] = size > most ? { address: one.address, error: `${size} bytes, there is room for ${most}` } : one;
+      if (size <= most) room -= size;
       done();
     }
   };
@@ -178,15 +184,14 @@ async function fetchAll(addresses, room, ctx, done = () => {}) {
   return came;
 }
 
-async function fetchOne(address, most) {
+async function fetchOne(address) {
   try {
     const answer = await fetch(address);
     if (!answer.ok) return { address, error: `the server says ${answer.status}` };
     const bytes = await answer.bytes();
-    if (bytes.length > most) return { address, error: `${bytes.length} bytes, there is room for ${most}` };
     return { address, type: mediaType(answer.headers.get("content-type"), address), bytes };
   } catch (error) {
-    return { address, error: `${error.message ?? error}`.slice(0, 200) };
+    return { address, error: reason(`${error.message ?? error}`) };
   }
 }
 
@@ -195,7 +200,8 @@ async function message(address) {
   const answer = await fetch(address);
   const bytes = await answer.bytes();
   if (bytes.length > PART_BYTES) throw new RangeError(`${bytes.length} bytes, at most ${PART_BYTES} are shared`);
-  const headers = [...answer.headers.entries()].filter(([name]) => name !== "content-length");
+  const isOne = ([name, value]) => /^[\w-]+$/.test(name) && !/[\r\n\0]/.test(value);
+  const headers = [...answer.headers.entries()].filter(([name]) => name !== "content-length").filter(isOne);
   const lines = [`HTTP/1.1 ${answer.status} `, ...headers.map(([name, value]) => `${name}: ${value}`)];
   lines.push(`content-location: ${answer.url}`, `content-length: ${bytes.length}`);
   const head = new TextEncoder().encode(`${lines.join("\r\n")}\r\n\r\n`);

@@ -9,6 +9,7 @@ mod hostile_wasm;
 mod modules;
 mod pool;
 mod rig;
+mod sharing;
 mod splits;
 mod types;
 #[cfg(target_os = "linux")]

@@ -7,7 +7,8 @@
 //! floors/, store/, journal/  DIR/              ~/.local/share/msm/
 //! markets.toml, lock         DIR/              ~/.local/share/msm/
 //! grants.toml                DIR/              ~/.local/share/msm/
-//! audit.jsonl, history       DIR/              ~/.local/state/msm/
+//! audit.jsonl, quota.json,
+//! history                    DIR/              ~/.local/state/msm/
 //! speed.toml                 DIR/              ~/.local/state/msm/
 //! config.toml                DIR/              ~/.config/msm/
 //! control.sock               DIR/              $XDG_RUNTIME_DIR/msm-HASH/
@@ -19,6 +20,7 @@ mod identity;
 mod lock;
 pub mod markets;
 mod socket;
+mod spent;
 
 use std::{
     ffi::OsString,
@@ -237,6 +239,11 @@ impl Home {
         self.state.join("audit.jsonl")
     }
 
+    /// What others have fetched through this device today.
+    pub fn quota_file(&self) -> PathBuf {
+        self.state.join("quota.json")
+    }
+
     /// What was typed in the REPL.
     pub fn history_file(&self) -> PathBuf {
         self.state.join("history")
@@ -296,6 +303,7 @@ mod tests {
             home.markets_file(),
             home.grants_file(),
             home.audit_file(),
+            home.quota_file(),
             home.history_file(),
             home.speed_file(),
             home.config_file().to_owned(),

@@ -64,17 +64,18 @@ impl Here {
             Err(error) => return Err(self.denied(&ask.op, error).await),
         };
         let detail = pass.detail(&ask.body);
-        self.under_consent(&ask.op, right, detail, self.use_resource(&pass, &ask.body)).await
+        self.under_consent(&ask.op, &pass, detail, self.use_resource(&pass, &ask.body)).await
     }
 
     /// Waits for a resource's answer, which is given only when it was taken down and the owner still consents (B77).
     async fn under_consent(
         &self,
         op: &str,
-        right: Right,
+        used: &Pass,
         detail: String,
         answering: impl Future<Output = Result<Answer, AskError>>,
     ) -> Result<Answer, AskError> {
+        let right = used.right();
         let entry = Entry { detail, ..self.steward.entry(&self.service, &self.caller, op) };
         let mut page = match self.steward.ledger.page(entry).await {
             Ok(page) => page,
@@ -82,21 +83,21 @@ impl Here {
         };
         let answer = tokio::select! {
             answer = answering => Some(answer),
-            _ = self.withdrawn(right) => None,
+            _ = self.withdrawn(used) => None,
         };
         // Consent counts when the answer is given, and the page must say what was done.
-        let answer = match (answer, self.pass(right)) {
-            (Some(Ok(answer)), Ok(_)) => {
+        let answer = match (answer, self.holds(used)) {
+            (Some(Ok(answer)), true) => {
                 page.entry().outcome = Outcome::Allowed;
                 page.entry().bytes = (answer.bytes.len() + answer.json.len()) as u64;
                 Ok(answer)
             }
-            (Some(Err(error)), Ok(_)) => {
+            (Some(Err(error)), true) => {
                 page.entry().outcome = Outcome::Failed;
                 page.entry().why = kind_of(&error).to_owned();
                 Err(error)
             }
-            (None, _) | (_, Err(_)) => {
+            (None, _) | (_, false) => {
                 let error = PermissionError::Withdrawn(self.service.subject(right));
                 page.entry().outcome = Outcome::Denied;
                 page.entry().why = error.code().to_owned();
@@ -130,15 +131,20 @@ impl Here {
         }
     }
 
-    /// Waits until the owner's consent is withdrawn; for ever when it is not.
-    async fn withdrawn(&self, right: Right) {
+    /// Whether the owner still consents to all that `used` permits: a grant that was narrowed is less than before.
+    fn holds(&self, used: &Pass) -> bool {
+        self.pass(used.right()).is_ok_and(|now| now.covers(used))
+    }
+
+    /// Waits until the owner's consent to `used` is withdrawn or narrowed; for ever when it is not.
+    async fn withdrawn(&self, used: &Pass) {
         let mut grants = self.steward.subscribe();
-        while grants.changed().await.is_ok() {
-            if self.pass(right).is_err() {
-                return;
+        // Looked at before the first change too: there may have been one since the pass was made.
+        while self.holds(used) {
+            if grants.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
-        std::future::pending().await
     }
 
     async fn denied(&self, op: &str, error: PermissionError) -> AskError {
@@ -192,6 +198,26 @@ fn no_arguments(body: &[u8]) -> Result<(), AskError> {
 }
 
 impl Pass {
+    fn right(&self) -> Right {
+        match self {
+            Self::Gps(_) => Right::Gps,
+            Self::Net(_) => Right::Net,
+            Self::Device(_) => Right::Device,
+        }
+    }
+
+    /// True when this permits all that `other` does.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Gps(now), Self::Gps(used)) => now.precision() >= used.precision(),
+            (Self::Net(now), Self::Net(used)) => {
+                now.host_lists().into_iter().zip(used.host_lists()).all(|(now, used)| fetch::pattern::cover(now, used))
+            }
+            (Self::Device(_), Self::Device(_)) => true,
+            _ => false,
+        }
+    }
+
     /// What the ledger keeps of a question: how exact a position is, and of a fetch the host without path and query, for
     /// those may hold what is nobody's business.
     fn detail(&self, body: &[u8]) -> String {

@@ -17,7 +17,7 @@ use super::{
     ledger::{self, Entry, Ledger, Outcome, Page},
     location::Locator,
     pending::{Pending, Question},
-    quota::{DAY, Quota},
+    quota::{DAY, Keeper, Quota},
     tally::Tally,
     words::{Audience, Caller, Kin, Right},
 };
@@ -58,6 +58,8 @@ pub struct Steward {
     /// Offers that were refused: anybody can make them, as many as he likes.
     refused: Mutex<Refused>,
     pub(super) quota: Quota,
+    /// Writes the count of the quota down, the last time when the steward goes.
+    _keeper: Keeper,
     pub(super) monitor: Arc<Monitor>,
     pub(super) web: Web,
     pub(super) locator: Locator,
@@ -109,14 +111,24 @@ impl Steward {
         let now = unix_now();
         let grants = home.grants()?;
         let ledger = Ledger::open(&home.audit_file())?;
-        let today = ledger::read(&home.audit_file(), now / DAY * DAY, usize::MAX)?;
-        let spent = today.iter().filter(|it| it.op == "net.fetch" && !it.own).map(|it| it.bytes).sum();
+        // Not from the ledger: that forgets, and says nothing of what failed.
+        let quota = Quota::new(ceiling.net_quota, home.spent(now / DAY)?, now);
+        let keeper = {
+            let home = home.clone();
+            quota.kept_by(move |spent| {
+                let kept = home.keep_spent(spent);
+                kept.inspect_err(|error| tracing::error!(%error, "what others fetch cannot be kept count of")).is_ok()
+            })
+        };
+        let path = home.quota_file();
+        let keeper = keeper.map_err(|source| FileError::Io { what: "start a thread for", path, source })?;
         let Household { local, known, name } = household;
         Ok(Self {
             local,
             known,
             name,
-            quota: Quota::new(ceiling.net_quota, spent, now),
+            quota,
+            _keeper: keeper,
             web: Web::new(&ceiling),
             locator: Locator::default(),
             ceiling,

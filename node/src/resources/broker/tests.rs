@@ -11,7 +11,7 @@ use crate::{
     home::Home,
     monitor::{Monitor, MonitorConfig},
     resources::{
-        grants::{Grant, LOCATION_LIFE},
+        grants::{Grant, GrantTable, LOCATION_LIFE},
         ledger,
         steward::{Household, unix_now},
         words::{Audience, Precision},
@@ -199,7 +199,7 @@ async fn b77_consent_that_is_withdrawn_while_a_question_waits_is_a_denial() {
     rig.grant(Right::Device, Audience::Anyone).await;
     let broker = rig.broker(peer(2));
     let here = broker.here.clone();
-    let waiting = tokio::spawn(async move { here.withdrawn(Right::Device).await });
+    let waiting = tokio::spawn(async move { here.withdrawn(&here.pass(Right::Device).unwrap()).await });
     // Another grant changes, this one holds: nothing happens.
     rig.grant(Right::Gps, Audience::Anyone).await;
     tokio::task::yield_now().await;
@@ -208,7 +208,8 @@ async fn b77_consent_that_is_withdrawn_while_a_question_waits_is_a_denial() {
     let here = broker.here.clone();
     let (slow, go) = tokio::sync::oneshot::channel::<()>();
     let answer = tokio::spawn(async move {
-        here.under_consent("device.status", Right::Device, String::new(), async move {
+        let pass = here.pass(Right::Device).unwrap();
+        here.under_consent("device.status", &pass, String::new(), async move {
             let _ = go.await;
             Ok(Answer { json: "\"secret\"".into(), ..Answer::default() })
         })
@@ -234,7 +235,8 @@ async fn b77_consent_that_has_ended_by_the_time_of_the_answer_is_a_denial() {
     rig.grant(Right::Device, Audience::Anyone).await;
     let broker = rig.broker(peer(2));
     let steward = rig.steward.clone();
-    let answer = broker.here.under_consent("device.status", Right::Device, String::new(), async move {
+    let pass = broker.here.pass(Right::Device).unwrap();
+    let answer = broker.here.under_consent("device.status", &pass, String::new(), async move {
         // The grant is gone before the answer is given, and nobody was waiting for a change yet.
         steward.take_back(None, "all-of-it", Right::Device, None).await.unwrap();
         Ok(Answer::default())
@@ -254,7 +256,8 @@ async fn without_room_in_the_ledger_nothing_is_done() {
     }
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let mark = done.clone();
-    let answer = broker.here.under_consent("device.status", Right::Device, String::new(), async move {
+    let pass = broker.here.pass(Right::Device).unwrap();
+    let answer = broker.here.under_consent("device.status", &pass, String::new(), async move {
         mark.store(true, std::sync::atomic::Ordering::Relaxed);
         Ok(Answer::default())
     });
@@ -273,31 +276,115 @@ async fn a_cut_task_leaves_its_line() {
     let rig = Rig::new();
     rig.grant(Right::Net, Audience::Anyone).await;
     let broker = rig.broker(peer(2));
-    let never =
-        broker.here.under_consent("net.fetch", Right::Net, "https://slow.example".into(), std::future::pending());
+    let pass = broker.here.pass(Right::Net).unwrap();
+    let never = broker.here.under_consent("net.fetch", &pass, "https://slow.example".into(), std::future::pending());
     assert!(tokio::time::timeout(Duration::from_millis(50), never).await.is_err());
     let line = rig.history_of(1).await.remove(0);
     assert_eq!((brief(&line), &*line.detail), (("net.fetch", Outcome::Cut, "", 1), "https://slow.example"));
 }
 
+/// What moves is counted at once and kept in a file of its own: the ledger, which forgets, has nothing to do with it.
 #[tokio::test]
 async fn what_others_fetched_today_counts_after_a_restart() {
     let rig = Rig::new();
     rig.grant(Right::Net, Audience::Anyone).await;
-    let fetched = async |caller: u8, bytes: usize| {
-        let answer = Answer { json: String::new(), bytes: vec![0; bytes].into() };
-        let broker = rig.broker(peer(caller));
-        broker.here.under_consent("net.fetch", Right::Net, String::new(), async { Ok(answer) }).await.unwrap();
+    let charge = |caller: u8, bytes: u64| {
+        let Ok(Pass::Net(permit)) = rig.broker(peer(caller)).here.pass(Right::Net) else { panic!("it is granted") };
+        permit.quota().take(bytes, unix_now()).unwrap();
     };
-    fetched(2, 1_000).await;
-    fetched(3, 500).await;
+    charge(2, 1_000);
+    charge(3, 500);
     // The owner's own do not count.
-    fetched(0, 70_000).await;
-    let household = Household { local: peer(0), known: vec![], name: String::new() };
-    let monitor = rig.steward.monitor.clone();
-    let ceiling = ResourcesConfig { net_quota: Some(10_000), ..ResourcesConfig::default() };
-    let again = Steward::start(rig.home.clone(), household, ceiling, monitor).unwrap();
-    assert_eq!(again.quota.left(unix_now()), 8_500);
+    charge(0, 70_000);
+    let (home, monitor, folder) = (rig.home.clone(), rig.steward.monitor.clone(), rig._folder);
+    drop(rig.steward);
+    let started = || {
+        let household = Household { local: peer(0), known: vec![], name: String::new() };
+        let ceiling = ResourcesConfig { net_quota: Some(10_000), ..ResourcesConfig::default() };
+        Steward::start(home.clone(), household, ceiling, monitor.clone()).unwrap()
+    };
+    // Nothing of the ledger is left.
+    std::fs::remove_file(home.audit_file()).unwrap_or_default();
+    assert_eq!(started().quota.left(unix_now()), 8_500);
+    // It stands on disk a few seconds later, also when nobody ends the node in order.
+    let running = started();
+    running.quota.take(500, unix_now()).unwrap();
+    let kept = async {
+        while home.spent(0).unwrap().bytes != 2_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, kept).await.expect("it is kept while the node runs");
+    drop((running, folder));
+}
+
+/// One task may ask a thousand times for what is blocked before any rate is asked, each time for another host.
+#[tokio::test]
+async fn a_task_that_fails_a_thousand_times_leaves_a_page_of_lines() {
+    let rig = Rig::new();
+    rig.grant(Right::Net, Audience::Anyone).await;
+    let broker = rig.broker(peer(2));
+    for n in 0..1_000_u32 {
+        let body = format!(r#"{{"url": "http://10.0.{}.{}/"}}"#, n / 250, n % 250);
+        assert_eq!(ask(&broker, "net.fetch", body).await.unwrap_err().kind, AskErrorKind::Denied);
+    }
+    drop(broker);
+    let history = rig.history_of(9).await;
+    assert_eq!(history.iter().map(|it| it.times).sum::<u32>(), 1_000, "none is forgotten");
+    assert_eq!(brief(&history[0]), ("net.fetch", Outcome::Failed, "blocked", 992));
+    assert_eq!(history[0].detail, "and others");
+}
+
+/// The grant is not gone but less than it was: a fetch under the wider one must not go on.
+#[tokio::test]
+async fn b77_a_grant_that_is_narrowed_ends_a_fetch_that_needs_more() {
+    let rig = Rig::new();
+    let grant_hosts = async |hosts: &[&str]| {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let grant = rig.steward.grants().entries().iter().find(|it| it.right == Right::Net).cloned().unwrap();
+        rig.steward.grant(Grant { hosts, ..grant }).await.unwrap();
+    };
+    rig.grant(Right::Net, Audience::Anyone).await;
+    grant_hosts(&["a.example", "b.example"]).await;
+    let broker = rig.broker(peer(2));
+    let here = broker.here.clone();
+    let fetching = tokio::spawn(async move {
+        let pass = here.pass(Right::Net).unwrap();
+        here.under_consent("net.fetch", &pass, "https://b.example".into(), std::future::pending()).await
+    });
+    tokio::task::yield_now().await;
+    // More than before is no reason to end.
+    grant_hosts(&["*"]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!fetching.is_finished());
+    grant_hosts(&["a.example"]).await;
+    let error = tokio::time::timeout(SOON, fetching).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind, AskErrorKind::Denied);
+    assert_eq!(brief(&rig.history()[0]), ("net.fetch", Outcome::Denied, "withdrawn", 1));
+    // The same at the moment of the answer.
+    let pass = broker.here.pass(Right::Net).unwrap();
+    let answer = broker.here.under_consent("net.fetch", &pass, String::new(), async {
+        grant_hosts(&["c.example"]).await;
+        Ok(Answer::default())
+    });
+    assert_eq!(answer.await.unwrap_err().kind, AskErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn b77_a_position_that_may_be_known_less_exactly_is_less() {
+    let rig = Rig::new();
+    rig.grant(Right::Gps, Audience::Anyone).await;
+    let exact = Service { asked: Permissions { gps: Some("precise".into()), ..service().asked }, ..service() };
+    let ceiling = ResourcesConfig { gps: Some(Precision::Precise), ..ResourcesConfig::default() };
+    let caller = rig.steward.caller(peer(2));
+    let mut grants = GrantTable::clone(&rig.steward.grants());
+    let grant = grants.entries().first().cloned().unwrap();
+    let mut pass = |precision: Precision| {
+        grants.put(Grant { precision: Some(precision), ..grant.clone() }).unwrap();
+        Pass::Gps(Gate { ceiling: &ceiling, grants: &grants, now: unix_now() }.gps(&exact, &caller).unwrap())
+    };
+    let (coarse, exact) = (pass(Precision::Coarse), pass(Precision::Precise));
+    assert!(exact.covers(&coarse) && coarse.covers(&coarse) && !coarse.covers(&exact));
 }
 
 /// Anybody can make offers, under as many names as he likes.

@@ -33,16 +33,12 @@ impl Coding {
     }
 }
 
-/// Pays for bytes that crossed the network, or says why they cannot be paid for.
-pub type Charge<'a> = &'a (dyn Fn(u64) -> Result<(), String> + Send + Sync);
-
-/// Counts what crosses the network, charges it, and stops at the cap.
+/// Counts what crosses the network as body and stops at the cap. What is paid for is the meter's to count.
 struct Counted<'a, R> {
     inner: R,
     host: &'a str,
     limit: u64,
     read: u64,
-    charge: Charge<'a>,
     refused: Option<FetchError>,
 }
 
@@ -53,7 +49,7 @@ impl<R: Read> Read for Counted<'_, R> {
         let refused = if self.read > self.limit {
             Some(FetchError::TooLarge { host: self.host.into(), what: "the body", limit: self.limit, unit: "bytes" })
         } else {
-            (self.charge)(count as u64).err().map(FetchError::Quota)
+            None
         };
         match refused {
             Some(error) => {
@@ -72,10 +68,9 @@ pub fn read(
     coding: Coding,
     host: &str,
     bounds: &Bounds,
-    charge: Charge<'_>,
     explain: impl Fn(io::Error) -> FetchError,
 ) -> Result<(Vec<u8>, u64), FetchError> {
-    let mut counted = Counted { inner: reader, host, limit: bounds.body, read: 0, charge, refused: None };
+    let mut counted = Counted { inner: reader, host, limit: bounds.body, read: 0, refused: None };
     let mut body = Vec::new();
     let outcome = match coding {
         Coding::Identity => counted.read_to_end(&mut body).map(|_| ()),
@@ -135,10 +130,7 @@ fn inflate<R: Read>(counted: &mut Counted<'_, R>, body: &mut Vec<u8>, host: &str
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Write,
-        sync::atomic::{AtomicU64, Ordering},
-    };
+    use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
 
@@ -150,14 +142,9 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn all(reader: impl Read, coding: Coding, bounds: &Bounds, purse: u64) -> Result<(Vec<u8>, u64), FetchError> {
+    fn all(reader: impl Read, coding: Coding, bounds: &Bounds) -> Result<(Vec<u8>, u64), FetchError> {
         let explain = |error: io::Error| FetchError::BadAnswer { host: "h".into(), why: error.to_string() };
-        let purse = AtomicU64::new(purse);
-        let charge = |bytes: u64| {
-            let paid = purse.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(bytes));
-            paid.map(drop).map_err(|left| format!("{left} bytes left"))
-        };
-        read(reader, coding, "h", bounds, &charge, explain)
+        read(reader, coding, "h", bounds, explain)
     }
 
     #[test]
@@ -176,42 +163,35 @@ mod tests {
         let bounds = Bounds { body: 1 << 20, inflated: 4 << 20, ..Bounds::SHIPPED };
         // As it is: to the byte, and not one more; an endless one too.
         let exact = vec![7; 1 << 20];
-        assert_eq!(all(&exact[..], Coding::Identity, &bounds, u64::MAX).unwrap(), (exact.clone(), 1 << 20));
-        let error = all(io::repeat(7), Coding::Identity, &bounds, u64::MAX).unwrap_err();
+        assert_eq!(all(&exact[..], Coding::Identity, &bounds).unwrap(), (exact.clone(), 1 << 20));
+        let error = all(io::repeat(7), Coding::Identity, &bounds).unwrap_err();
         assert_eq!(error.to_string(), "too-large: the body of h is over 1048576 bytes");
         // Packed: growth, size, layers of members, and a bomb.
         let bomb = packed(&vec![0; 64 << 20]);
-        let error = all(&bomb[..], Coding::Gzip, &bounds, u64::MAX).unwrap_err();
+        let error = all(&bomb[..], Coding::Gzip, &bounds).unwrap_err();
         assert_eq!(error.to_string(), "too-large: the growth of the packed body of h is over 100 times");
         let loose = Bounds { ratio: u64::MAX, ..bounds };
-        let error = all(&bomb[..], Coding::Gzip, &loose, u64::MAX).unwrap_err();
+        let error = all(&bomb[..], Coding::Gzip, &loose).unwrap_err();
         assert_eq!(error.to_string(), "too-large: the unpacked body of h is over 4194304 bytes");
         let members: Vec<u8> = std::iter::repeat_n(packed(&vec![0; 1 << 16]), 1_000).flatten().collect();
-        assert!(all(&members[..], Coding::Gzip, &bounds, u64::MAX).is_err());
+        assert!(all(&members[..], Coding::Gzip, &bounds).is_err());
         // An endless stream of tiny members never makes a byte of body: the cap on the wire ends it.
         let empty = packed(b"");
         let endless = std::iter::repeat_n(empty, 100_000).flatten().collect::<Vec<u8>>();
-        assert_eq!(all(&endless[..], Coding::Gzip, &bounds, u64::MAX).unwrap_err().code(), "too-large");
+        assert_eq!(all(&endless[..], Coding::Gzip, &bounds).unwrap_err().code(), "too-large");
     }
 
     #[test]
     fn gzip_is_taken_off() {
         let text = "the same line again and again\n".repeat(1_000);
         let wire = packed(text.as_bytes());
-        let (body, read) = all(&wire[..], Coding::Gzip, &Bounds::SHIPPED, u64::MAX).unwrap();
+        let (body, read) = all(&wire[..], Coding::Gzip, &Bounds::SHIPPED).unwrap();
         assert_eq!((body.as_slice(), read), (text.as_bytes(), wire.len() as u64));
-        assert_eq!(all(&[][..], Coding::Gzip, &Bounds::SHIPPED, u64::MAX).unwrap(), (vec![], 0));
+        assert_eq!(all(&[][..], Coding::Gzip, &Bounds::SHIPPED).unwrap(), (vec![], 0));
         assert_eq!(
-            all(&b"this is no gzip at all"[..], Coding::Gzip, &Bounds::SHIPPED, u64::MAX).unwrap_err().code(),
+            all(&b"this is no gzip at all"[..], Coding::Gzip, &Bounds::SHIPPED).unwrap_err().code(),
             "bad-encoding"
         );
-        assert!(all(&wire[..wire.len() / 2], Coding::Gzip, &Bounds::SHIPPED, u64::MAX).is_err());
-    }
-
-    #[test]
-    fn what_crosses_the_network_is_charged() {
-        let body = vec![1; 10_000];
-        assert!(all(&body[..], Coding::Identity, &Bounds::SHIPPED, 10_000).is_ok());
-        assert_eq!(all(&body[..], Coding::Identity, &Bounds::SHIPPED, 9_999).unwrap_err().code(), "quota");
+        assert!(all(&wire[..wire.len() / 2], Coding::Gzip, &Bounds::SHIPPED).is_err());
     }
 }

@@ -27,7 +27,12 @@ pub enum FetchError {
     BlockedPort { host: String, port: u16 },
     /// An address that is not public. One such address among several is enough.
     #[error("blocked-address: {host} leads to an address that is {what}; only public addresses are fetched from")]
-    BlockedAddress { host: String, what: String },
+    BlockedAddress {
+        host: String,
+        what: String,
+        /// A name led there, which says what this device's resolver knows; otherwise the address was written out.
+        named: bool,
+    },
     /// More redirects than are followed.
     #[error("too-many-redirects: {0} redirects were followed, and there is one more")]
     TooManyRedirects(usize),
@@ -53,7 +58,10 @@ pub enum FetchError {
     #[error("bad-answer: {host}: {why}")]
     BadAnswer { host: String, why: String },
     /// Others are before it.
-    #[error("busy: {host} is asked twice a second at most, and the queue to it is longer than {limit_ms} ms")]
+    #[error(
+        "busy: {host} is asked twice a second at most, and names are looked up five times a second for one client; the \
+         queue is longer than {limit_ms} ms"
+    )]
     Busy { host: String, limit_ms: u64 },
     /// The owner's budget is spent.
     #[error("quota: {0}")]
@@ -93,6 +101,13 @@ impl FetchError {
 
 impl From<FetchError> for AskError {
     fn from(error: FetchError) -> Self {
+        let error = match error {
+            // Whether a name is unknown or leads to the owner's own network is the owner's business: one text for both.
+            FetchError::BlockedAddress { host, named: true, .. } | FetchError::UnknownHost { host, .. } => {
+                FetchError::UnknownHost { host, why: "none that is public".into() }
+            }
+            error => error,
+        };
         Self::new(error.kind(), format!("net.fetch: {error}"))
     }
 }

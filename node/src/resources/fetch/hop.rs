@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,8 +19,9 @@ use ureq::{
 
 use super::{
     Bounds, FetchError,
-    body::{self, Charge, Coding},
+    body::{self, Coding},
     headers,
+    meter::{Meter, Metering},
     names::ADDRESSES,
     request::Method,
     target::Target,
@@ -85,6 +87,7 @@ pub fn agent(
     authorities: Option<&Authorities>,
     bounds: &Bounds,
     deadline: Instant,
+    meter: &Arc<Meter>,
 ) -> Result<Agent, FetchError> {
     let host = outgoing.target.host.to_string();
     let left = deadline.saturating_duration_since(Instant::now());
@@ -107,12 +110,12 @@ pub fn agent(
     }
     let port = outgoing.target.port;
     let addresses = outgoing.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
-    let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default());
+    let connector = ().chain(TcpConnector::default()).chain(Metering(meter.clone())).chain(RustlsConnector::default());
     Ok(Agent::with_parts(config.build(), connector, Pinned { host, addresses }))
 }
 
 /// Sends and receives. `agent` is one made for `outgoing`.
-pub fn run(agent: &Agent, outgoing: Outgoing, bounds: &Bounds, charge: Charge<'_>) -> Result<Incoming, FetchError> {
+pub fn run(agent: &Agent, outgoing: Outgoing, bounds: &Bounds) -> Result<Incoming, FetchError> {
     let host = outgoing.target.host.to_string();
     let explain = |error: ureq::Error| explained(&host, error, bounds);
     let uri: Uri = outgoing.target.url.as_str().parse().map_err(|_| bad_url(&host))?;
@@ -129,16 +132,10 @@ pub fn run(agent: &Agent, outgoing: Outgoing, bounds: &Bounds, charge: Charge<'_
         Method::Post => agent.run(request.body(outgoing.body).map_err(wrong)?),
         Method::Get | Method::Head => agent.run(request.body(()).map_err(wrong)?),
     };
-    receive(answer.map_err(explain)?, outgoing.method, &host, bounds, charge)
+    receive(answer.map_err(explain)?, outgoing.method, &host, bounds)
 }
 
-fn receive(
-    answer: Response<ureq::Body>,
-    method: Method,
-    host: &str,
-    bounds: &Bounds,
-    charge: Charge<'_>,
-) -> Result<Incoming, FetchError> {
+fn receive(answer: Response<ureq::Body>, method: Method, host: &str, bounds: &Bounds) -> Result<Incoming, FetchError> {
     let (head, body) = answer.into_parts();
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let all = |name: &'static str| head.headers.get_all(name).iter().map(|value| text(value.as_bytes()));
@@ -159,7 +156,7 @@ fn receive(
     let explain = |error: io::Error| explained(host, ureq::Error::from(error), bounds);
     let (body, wire_bytes) = match method {
         Method::Head => (Vec::new(), 0),
-        _ => body::read(body.into_reader(), coding, host, bounds, charge, explain)?,
+        _ => body::read(body.into_reader(), coding, host, bounds, explain)?,
     };
     Ok(Incoming { status, location: None, headers: shown, body, wire_bytes })
 }

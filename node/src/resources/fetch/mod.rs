@@ -4,15 +4,18 @@
 //! cloud's metadata. So, in this order and again at each redirect:
 //! 1. [`request`], [`headers`]: the question is read strictly.
 //! 2. [`target`], [`pattern`]: the URL is parsed once; scheme, host and port must be allowed.
-//! 3. [`names`], [`address`]: the host is resolved once and *all* its addresses must be public.
-//! 4. [`rate`]: nobody's server is asked more than twice a second.
-//! 5. [`hop`], [`tls`], [`body`]: one connection to one of those addresses, within caps of size, growth and time.
+//! 3. [`rate`]: nobody's server is asked more than twice a second, by its name and by each of its addresses, and no client
+//!    has more than a few names looked up.
+//! 4. [`names`], [`address`]: the host is resolved once and *all* its addresses must be public.
+//! 5. [`hop`], [`tls`], [`meter`], [`body`]: one connection to one of those addresses, within caps of size, growth and
+//!    time; whatever moves is paid for.
 
 pub mod address;
 pub mod body;
 mod error;
 pub mod headers;
 pub mod hop;
+pub mod meter;
 pub mod names;
 pub mod pattern;
 pub mod rate;
@@ -38,6 +41,7 @@ pub use self::error::FetchError;
 use self::{
     address::Links,
     hop::{Incoming, Outgoing},
+    meter::Meter,
     names::{Names, SystemNames},
     rate::HostRate,
     request::{FetchRequest, Fetched, Head, Method},
@@ -58,7 +62,7 @@ pub const FETCHES: usize = 16;
 /// The caps of one fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of body on the wire.
+    /// Bytes of an answer on the wire: of its body, and of all of it with the heads of every redirect before it.
     pub body: u64,
     /// Bytes of body after unpacking.
     pub inflated: u64,
@@ -70,6 +74,8 @@ pub struct Bounds {
     pub connect: Duration,
     /// From one request to a host to the next.
     pub per_host: Duration,
+    /// From one lookup of a name for a client to the next.
+    pub per_lookup: Duration,
     /// For all of it: queue of the host, redirects, body.
     pub total: Duration,
 }
@@ -83,11 +89,12 @@ impl Bounds {
         headers: 64 * 1024,
         connect: Duration::from_secs(5),
         per_host: rate::HOST_INTERVAL,
+        per_lookup: rate::LOOKUP_INTERVAL,
         total: Duration::from_secs(20),
     };
 }
 
-/// Pays for bytes as they arrive, or says why they cannot be paid for.
+/// Pays for bytes as they move, none to ask whether anything is left, or says why they cannot be paid for.
 pub type Paying = Arc<dyn Fn(u64) -> Result<(), String> + Send + Sync>;
 
 /// Fetches what `body`, the guest's JSON, asks for.
@@ -96,7 +103,9 @@ pub async fn fetch(permit: &Permit<Net>, web: &Web, body: &[u8]) -> Result<Answe
     let quota = permit.quota().clone();
     let paying: Paying = Arc::new(move |bytes| quota.take(bytes, unix_now()).map_err(|error| error.to_string()));
     let lists = HostLists::of(permit.host_lists());
-    let fetched = web.get(&Allowance { lists, client: permit.peer().to_string(), paying }, request).await?;
+    let fetched = web.get(&Allowance { lists, client: permit.peer().to_string(), paying }, request).await;
+    // The guest is not told all of it.
+    let fetched = fetched.inspect_err(|error| tracing::debug!(service = permit.service(), %error, "not fetched"))?;
     Ok(Answer { json: fetched.head.json(), bytes: fetched.body.into() })
 }
 
@@ -117,6 +126,8 @@ pub struct Web {
     names: Arc<dyn Names>,
     authorities: Arc<OnceLock<Authorities>>,
     rate: Mutex<HostRate>,
+    /// The same for clients whose names are looked up.
+    lookups: Mutex<HostRate>,
     clients: Mutex<HashMap<String, Weak<Semaphore>>>,
     all: Arc<Semaphore>,
 }
@@ -137,6 +148,7 @@ impl Web {
             names: Arc::new(SystemNames),
             authorities: Arc::default(),
             rate: Mutex::default(),
+            lookups: Mutex::default(),
             clients: Mutex::default(),
             all: Arc::new(Semaphore::new(FETCHES)),
         }
@@ -149,17 +161,19 @@ impl Web {
         let _turn = client.acquire().await.map_err(closed)?;
         let thread = Arc::new(self.all.clone().acquire_owned().await.map_err(closed)?);
         let deadline = Instant::now() + self.bounds.total;
+        let meter = Meter::new(allowance.paying.clone(), self.bounds.body);
         let FetchRequest { url, mut method, mut headers, mut body } = request;
         let mut target = target::judge(&url, None, &allowance.lists, &self.rules)?;
         for followed in 0.. {
+            // A spent quota looks nothing up and makes no connection.
+            (allowance.paying)(0).map_err(FetchError::Quota)?;
+            self.wait_to_look_up(&target, &allowance.client, deadline).await?;
             let addresses = self.addresses(&target, deadline, &thread).await?;
             self.wait_turn(&target, &addresses, deadline).await?;
-            // What is sent is paid for too: a spent quota makes no more requests.
-            let sending = target.url.as_str().len() + body.len();
-            (allowance.paying)(sending as u64).map_err(FetchError::Quota)?;
+            (allowance.paying)(0).map_err(FetchError::Quota)?;
             let sent =
                 Outgoing { target: target.clone(), addresses, method, headers: headers.clone(), body: body.clone() };
-            let came = self.hop(sent, deadline, &thread, allowance.paying.clone()).await?;
+            let came = self.hop(sent, deadline, &thread, &meter).await?;
             let Some(location) = &came.location else {
                 let head = Head { status: came.status, url: target.url.into(), headers: came.headers };
                 return Ok(Fetched { head, body: came.body, wire_bytes: came.wire_bytes });
@@ -232,17 +246,35 @@ impl Web {
         Ok(addresses)
     }
 
-    /// Waits until the host may be asked.
-    async fn wait_turn(&self, target: &Target, addresses: &[IpAddr], deadline: Instant) -> Result<(), FetchError> {
+    /// Waits until the host's name may be looked up: for this client, and by anybody. An address needs no lookup.
+    async fn wait_to_look_up(&self, target: &Target, client: &str, deadline: Instant) -> Result<(), FetchError> {
+        if target.literal().is_some() {
+            return Ok(());
+        }
         let host = target.host.to_string();
-        let address = addresses.first().map(IpAddr::to_string).unwrap_or_default();
-        let keys = [host.as_str(), address.as_str()];
-        let keys = if host == address { &keys[..1] } else { &keys[..] };
-        let now = Instant::now();
-        let booked =
-            self.rate.lock().unwrap_or_else(PoisonError::into_inner).book(keys, self.bounds.per_host, now, deadline);
+        self.book(&self.lookups, &[client], self.bounds.per_lookup, &host, deadline).await?;
+        self.book(&self.rate, &[&host], self.bounds.per_host, &host, deadline).await
+    }
+
+    /// Waits until each of the host's addresses may be asked: when one takes no connection the next is tried.
+    async fn wait_turn(&self, target: &Target, addresses: &[IpAddr], deadline: Instant) -> Result<(), FetchError> {
+        let keys: Vec<String> = addresses.iter().map(|address| address.to_canonical().to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.book(&self.rate, &keys, self.bounds.per_host, &target.host.to_string(), deadline).await
+    }
+
+    /// Books a turn for all of `keys` and waits for it.
+    async fn book(
+        &self,
+        rate: &Mutex<HostRate>,
+        keys: &[&str],
+        every: Duration,
+        host: &str,
+        deadline: Instant,
+    ) -> Result<(), FetchError> {
+        let booked = rate.lock().unwrap_or_else(PoisonError::into_inner).book(keys, every, Instant::now(), deadline);
         let Some(at) = booked else {
-            return Err(FetchError::Busy { host, limit_ms: self.bounds.total.as_millis() as u64 });
+            return Err(FetchError::Busy { host: host.into(), limit_ms: self.bounds.total.as_millis() as u64 });
         };
         tokio::time::sleep_until(at.into()).await;
         Ok(())
@@ -254,7 +286,7 @@ impl Web {
         outgoing: Outgoing,
         deadline: Instant,
         thread: &Arc<OwnedSemaphorePermit>,
-        paying: Paying,
+        meter: &Arc<Meter>,
     ) -> Result<Incoming, FetchError> {
         let (bounds, cell, thread) = (self.bounds, self.authorities.clone(), thread.clone());
         let authorities = match outgoing.target.url.scheme() {
@@ -269,15 +301,17 @@ impl Web {
             let why = "this device knows no certificate authority: install ca-certificates, or set SSL_CERT_FILE";
             return Err(FetchError::Tls { host: outgoing.target.host.to_string(), why: why.into() });
         }
-        let agent = hop::agent(&outgoing, authorities.as_ref(), &bounds, deadline)?;
+        let agent = hop::agent(&outgoing, authorities.as_ref(), &bounds, deadline, meter)?;
+        let host = outgoing.target.host.to_string();
         let stop = StopOnDrop(Some(agent.clone()));
         let running = tokio::task::spawn_blocking(move || {
             let _thread = thread;
-            hop::run(&agent, outgoing, &bounds, &*paying)
+            hop::run(&agent, outgoing, &bounds)
         });
         let ended = running.await.map_err(|error| FetchError::Internal(error.to_string()))?;
         drop(stop);
-        ended
+        // The library knows only that the connection broke.
+        meter.refusal(&host).map_or(ended, Err)
     }
 }
 

@@ -55,9 +55,65 @@ impl HostPattern {
     }
 }
 
+/// True when every host that one of `less` means is meant by one of `more`, each a list of patterns; what is none means
+/// no host.
+pub fn cover(more: &[String], less: &[String]) -> bool {
+    let more: Vec<HostPattern> = more.iter().filter_map(|text| HostPattern::parse(text)).collect();
+    less.iter().filter_map(|text| HostPattern::parse(text)).all(|part| more.iter().any(|all| all.covers(&part)))
+}
+
+impl HostPattern {
+    fn covers(&self, other: &Self) -> bool {
+        if self.scheme.is_some() && self.scheme != other.scheme {
+            return false;
+        }
+        let below = |name: &str| name.strip_suffix(self.name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        // An address has no family, so that no "*.0.0.1" means it.
+        let address = other.name.parse::<std::net::Ipv4Addr>().is_ok();
+        match (self.name.is_empty(), self.below) {
+            (true, _) => true,
+            (_, true) => (other.below && other.name == self.name) || (!address && below(&other.name)),
+            (_, false) => !other.below && other.name == self.name,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_cover_lists() {
+        let cover = |more: &[&str], less: &[&str]| {
+            let [more, less] = [more, less].map(|list| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+            super::cover(&more, &less)
+        };
+        for (more, less) in [
+            ("*", "*"),
+            ("*", "https://*.example.org"),
+            ("*.example.org", "a.example.org"),
+            ("*.example.org", "*.a.example.org"),
+            ("*.example.org", "*.example.org"),
+            ("example.org", "https://example.org"),
+        ] {
+            assert!(cover(&[more], &[less]), "{more} {less}");
+        }
+        for (more, less) in [
+            ("example.org", "*"),
+            ("*.example.org", "*"),
+            ("*.example.org", "example.org"),
+            ("*.example.org", "notexample.org"),
+            ("example.org", "*.example.org"),
+            ("https://example.org", "example.org"),
+            ("https://*", "*"),
+            ("*.0.0.1", "127.0.0.1"),
+        ] {
+            assert!(!cover(&[more], &[less]), "{more} {less}");
+        }
+        assert!(cover(&["a.example", "b.example"], &["b.example", "a.example"]));
+        assert!(!cover(&["a.example"], &["b.example", "a.example"]) && !cover(&[], &["a.example"]));
+        assert!(cover(&["a.example"], &[]));
+    }
 
     #[test]
     fn patterns_mean_whole_labels_of_the_parsed_host() {

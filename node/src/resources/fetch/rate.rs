@@ -7,11 +7,14 @@ use std::{
 
 /// At most two requests a second go to one host, over all clients of this device.
 pub const HOST_INTERVAL: Duration = Duration::from_millis(500);
+/// At most five names a second are looked up for one client: a page has a handful of hosts, a search for names that a
+/// network knows has thousands. *Judgement.*
+pub const LOOKUP_INTERVAL: Duration = Duration::from_millis(200);
 /// Hosts remembered at a time. One is forgotten as soon as it may be asked again, so this many hosts within half a
 /// second (or queues to them) would be needed. *Judgement.*
 const HOSTS: usize = 1_024;
 
-/// When each host may be asked next. A host stands here under its name and under its address: many names for one
+/// When each host may be asked next. A host stands here under its name and under its addresses: many names for one
 /// address, or many addresses for one name, make no more requests.
 #[derive(Debug, Default)]
 pub struct HostRate {

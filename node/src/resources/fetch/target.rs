@@ -15,6 +15,16 @@ pub const URL_BYTES: usize = 8 * 1024;
 /// Ports of the web. Other services must not be spoken to in HTTP by strangers' code.
 pub const WEB_PORTS: [u16; 2] = [80, 443];
 
+/// Ends of names that are given away inside of houses, and mean nothing, or something else, outside.
+const INNER_ENDS: [&str; 5] = ["local", "lan", "internal", "home.arpa", "localhost"];
+
+/// True for a name that only a network of its own could know: one label, or an end of [`INNER_ENDS`].
+fn is_inner(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let ends = |end: &&str| name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !name.contains('.') || INNER_ENDS.iter().any(ends)
+}
+
 /// What the owner of this device allows beyond the rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -111,6 +121,10 @@ pub fn judge(text: &str, base: Option<&Url>, lists: &HostLists, rules: &Rules) -
     if !private && !WEB_PORTS.contains(&port) && !rules.ports.contains(&port) {
         return Err(FetchError::BlockedPort { host: named(), port });
     }
+    // Before anything is looked up: even the time that takes would say something of the owner's network.
+    if !private && matches!(&host, Host::Domain(name) if is_inner(name)) {
+        return refused("is a name of somebody's own network; only public names are fetched from");
+    }
     Ok(Target { url, host, port, private })
 }
 
@@ -121,7 +135,8 @@ impl Target {
         if self.private {
             return Ok(());
         }
-        let blocked = |what: String| FetchError::BlockedAddress { host: self.host.to_string(), what };
+        let named = self.literal().is_none();
+        let blocked = |what: String| FetchError::BlockedAddress { host: self.host.to_string(), what, named };
         for address in addresses {
             if let Some(what) = forbidden(*address) {
                 return Err(blocked(what.into()));
@@ -224,6 +239,28 @@ mod tests {
         assert_eq!(code("http://[2606:4700::1111]/"), "allowed");
         // A zone names an interface of this device.
         assert_eq!(code("http://[fe80::1%25eth0]/"), "bad-url");
+    }
+
+    #[test]
+    fn names_of_somebodys_own_network_are_blocked_before_they_are_looked_up() {
+        for host in [
+            "vm",
+            "vm.",
+            "router.lan",
+            "nas.LOCAL",
+            "nas.local.",
+            "a.b.internal",
+            "x.home.arpa",
+            "home.arpa",
+            "localhost",
+            "a.localhost",
+        ] {
+            let judged = judge(&format!("http://{host}/"), None, &any(), &Rules::default());
+            assert_eq!(judged.unwrap_err().code(), "blocked-host", "{host}");
+        }
+        for host in ["thelocal.example", "local.example", "notlan.org", "wlan.de", "lan.org"] {
+            assert_eq!(code(&format!("http://{host}/")), "allowed", "{host}");
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ const SMALL: Bounds = Bounds {
     inflated: 4 << 20,
     connect: Duration::from_secs(2),
     per_host: Duration::ZERO,
+    per_lookup: Duration::ZERO,
     total: Duration::from_secs(5),
     ..Bounds::SHIPPED
 };
@@ -115,6 +116,113 @@ async fn b63_answers_that_mix_public_and_private_addresses_are_blocked() {
     // The open port of the open address is open to that host only, and not to a name that leads there.
     assert_eq!(code(&web, format!("http://inside.example:{}/", server.port())).await, "blocked-port");
     assert_eq!(server.requests(), 0);
+}
+
+/// A guest that may fetch from anywhere tries names to learn which the owner's network has, and where they lead.
+#[tokio::test]
+async fn names_tell_a_guest_nothing_of_the_owners_network() {
+    let book = Book::of([
+        ("inside.example", &["10.0.0.1"]),
+        ("router.example", &["192.168.1.1", "93.184.216.34"]),
+        ("self.example", &["127.0.0.1"]),
+        ("empty.example", &[]),
+        ("vm", &["10.0.0.2"]),
+        ("nas.local", &["10.0.0.3"]),
+    ]);
+    let web = web(&[], book.clone(), SMALL);
+    let mut seen = std::collections::BTreeSet::new();
+    for name in ["inside", "router", "self", "empty", "nosuch"] {
+        let error = AskError::from(fetched(&web, format!("http://{name}.example/")).await.unwrap_err());
+        seen.insert(format!("{:?} {}", error.kind, error.message.replace(name, "NAME")));
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(book.asked.load(Ordering::SeqCst), 5);
+    // The rest is not even looked up; what a guest wrote out itself it may read about.
+    for name in ["vm", "nosuch", "nas.local", "nosuch.lan"] {
+        assert_eq!(code(&web, format!("http://{name}/")).await, "blocked-host", "{name}");
+    }
+    assert_eq!(book.asked.load(Ordering::SeqCst), 5);
+    let error = AskError::from(fetched(&web, "http://10.0.0.1/").await.unwrap_err());
+    assert!(error.message.starts_with("net.fetch: blocked-address: 10.0.0.1"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn lookups_are_rationed_for_each_client_and_each_name() {
+    let per = Duration::from_millis(200);
+    let total = Duration::from_millis(900);
+    let book = Book::of([]);
+    let web = web(&[], book.clone(), Bounds { per_lookup: per, total, ..SMALL });
+    let one = allowance("one");
+    let all = (0..50).map(|n| web.get(&one, get(format!("http://h{n}.example/"))));
+    let begun = Instant::now();
+    let codes: Vec<_> = futures::future::join_all(all).await.into_iter().map(|it| it.unwrap_err().code()).collect();
+    let asked = book.asked.load(Ordering::SeqCst);
+    // One at once, and one more for each interval that has passed.
+    let most = 1 + begun.elapsed().as_millis() / per.as_millis();
+    assert!(asked as u128 <= most, "{asked} of {most}");
+    assert_eq!(codes.iter().filter(|code| *code == "unknown-host").count(), asked, "{codes:?}");
+    // One name is looked up no more often than it may be asked, whoever wants it.
+    let book = Book::of([]);
+    let web = super::tests::web(&[], book.clone(), Bounds { per_host: rate::HOST_INTERVAL, total, ..SMALL });
+    let clients: Vec<_> = (0..10).map(|n| allowance(&n.to_string())).collect();
+    futures::future::join_all(clients.iter().map(|client| web.get(client, get("http://one.example/")))).await;
+    assert_eq!(book.asked.load(Ordering::SeqCst), 2, "at once, and half a second later");
+}
+
+/// Every name leads first to an address of its own where nobody answers, and then to the same server.
+#[tokio::test]
+async fn b69_addresses_that_are_tried_second_are_rationed_too() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let keep = times.clone();
+    let server = Server::start(move |_, out| {
+        keep.lock().unwrap().push(Instant::now());
+        plain(out, "x")
+    });
+    let book = Book::of([
+        ("a.example", &["127.0.0.2", "127.0.0.1"]),
+        ("b.example", &["127.0.0.3", "127.0.0.1"]),
+        ("c.example", &["127.0.0.4", "127.0.0.1"]),
+    ]);
+    let urls = ["a", "b", "c"].map(|name| format!("{name}.example:{}", server.port()));
+    let open: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let web = web(&open, book, Bounds { per_host: rate::HOST_INTERVAL, ..SMALL });
+    let asking = urls.iter().map(|host| fetched(&web, format!("http://{host}/")));
+    let ended = futures::future::join_all(asking).await;
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    let times = times.lock().unwrap();
+    // A busy machine notes a request a little late, so the next one seems a little early.
+    assert!(times.len() == 3 && times[2] - times[0] > Duration::from_millis(800), "{times:?}");
+}
+
+#[tokio::test]
+async fn heads_and_redirects_are_paid_for_and_count_against_the_cap() {
+    const HEAD: usize = 40_000;
+    let server = Server::start(|request, out| {
+        let left: u32 = request.split(' ').nth(1).unwrap_or_default()[1..].parse().unwrap();
+        let big = "x".repeat(HEAD);
+        match left {
+            0 => write!(out, "HTTP/1.1 200 OK\r\nX-Big: {big}\r\nContent-Length: 1\r\n\r\nx"),
+            _ => write!(out, "HTTP/1.1 302 Go\r\nX-Big: {big}\r\nLocation: /{}\r\nContent-Length: 0\r\n\r\n", left - 1),
+        }
+    });
+    let paid = Arc::new(AtomicU64::new(0));
+    let sum = paid.clone();
+    let paying: Paying = Arc::new(move |bytes| {
+        sum.fetch_add(bytes, Ordering::SeqCst);
+        Ok(())
+    });
+    let paying = Allowance { paying, ..allowance("a") };
+    let loose = web(&[&server.host()], Book::of([]), SMALL);
+    assert_eq!(loose.get(&paying, get(server.url("/5"))).await.unwrap().body, b"x");
+    assert!(paid.load(Ordering::SeqCst) > 6 * HEAD as u64, "{paid:?}");
+    // What fails half-way is paid for as far as it came: two heads in full, the third began.
+    paid.store(0, Ordering::SeqCst);
+    let tight = web(&[&server.host()], Book::of([]), Bounds { body: 100_000, ..SMALL });
+    let error = tight.get(&paying, get(server.url("/5"))).await.unwrap_err();
+    assert_eq!(error.code(), "too-large", "{error}");
+    let paid = paid.load(Ordering::SeqCst);
+    assert!((100_000..200_000).contains(&paid), "{paid}");
+    assert!(tight.get(&paying, get(server.url("/1"))).await.is_ok());
 }
 
 #[tokio::test]
@@ -361,19 +469,26 @@ async fn whoever_gives_up_closes_the_connection() {
 
 #[tokio::test]
 async fn what_is_fetched_is_paid_for() {
-    let server = Server::start(|_, out| plain(out, &"x".repeat(100_000)));
+    let moved = Arc::new(AtomicU64::new(0));
+    let sum = moved.clone();
+    let server = Server::start(move |request, out| {
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000));
+        // The request's head comes here without its last line break.
+        sum.fetch_add((request.len() + 2 + answer.len()) as u64, Ordering::SeqCst);
+        out.write_all(answer.as_bytes())
+    });
     let web = web(&[&server.host()], Book::of([]), SMALL);
     let purse = Arc::new(AtomicU64::new(150_000));
     let left = purse.clone();
     let paying: Paying = Arc::new(move |bytes| {
-        let paid = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(bytes));
+        let paid =
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(bytes).filter(|_| left > 0));
         paid.map(drop).map_err(|left| format!("{left} bytes left"))
     });
     let paying = Allowance { paying, ..allowance("a") };
     let request = || get(server.url("/"));
     assert!(web.get(&paying, request()).await.is_ok());
-    let left = 50_000 - server.url("/").len() as u64;
-    assert_eq!(purse.load(Ordering::SeqCst), left);
+    assert_eq!(purse.load(Ordering::SeqCst), 150_000 - moved.load(Ordering::SeqCst), "to the byte");
     assert_eq!(web.get(&paying, request()).await.unwrap_err().code(), "quota");
     // With nothing left no request is made at all.
     purse.store(0, Ordering::SeqCst);

@@ -5,6 +5,7 @@ use msm_protocol::{PeerId, SecretKey};
 use super::*;
 use crate::resources::{
     grants::{Grant, LOCATION_LIFE},
+    quota::Spent,
     words::Audience,
 };
 
@@ -157,7 +158,7 @@ fn hosts_are_those_of_manifest_grant_and_owner_and_others_pay_from_the_quota() {
     // A newer version asks for more than was granted.
     let mut wider = service();
     wider.asked.net = vec!["*".into()];
-    let quota = Quota::new(Some(10), 0, NOW);
+    let quota = Quota::new(Some(10), Spent::default(), NOW);
     let permit = gate.net(&wider, &caller(Kin::Stranger), &quota).unwrap();
     assert_eq!(
         permit.host_lists(),

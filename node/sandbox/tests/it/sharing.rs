@@ -120,8 +120,11 @@ fn packed(mut head: Value, blobs: &[&[u8]]) -> Bytes {
     if head["sizes"].is_null() {
         head["sizes"] = blobs.iter().map(|blob| blob.len()).collect();
     }
-    let head = head.to_string();
-    [&(head.len() as u32).to_le_bytes(), head.as_bytes(), &blobs.concat()].concat().into()
+    [&headed(head.to_string().as_bytes())[..], &blobs.concat()].concat().into()
+}
+
+fn headed(head: &[u8]) -> Bytes {
+    [&(head.len() as u32).to_le_bytes(), head].concat().into()
 }
 
 fn head_of(part: &Bytes) -> Value {
@@ -170,8 +173,8 @@ async fn a_lying_neighbour_owns_no_more_than_was_dealt_to_it() {
         packed(json!({"resources": [null, 5, {"address": {}}], "sizes": "EVIL"}), &[evil]),
         packed(json!({"resources": [{"address": mine, "error": "--><script>EVIL()</script>\n<!--"}]}), &[]),
         // Larger than any head, and deeper than any stack.
-        packed(json!({"resources": vec![json!({}); 400_000]}), &[]),
-        [&600_000_u32.to_le_bytes()[..], b"{\"a\":", &b"[".repeat(600_000)].concat().into(),
+        headed(format!("{{\"sizes\":[],\"resources\":[{}{{}}]}}", "{},".repeat(2_500_000)).as_bytes()),
+        headed(&[b"{\"a\":", &b"[".repeat(600_000)[..]].concat()),
         parts[0].clone(),
         Bytes::from_static(&[255, 255, 255, 0, 0x7b, 0x7b]),
         Bytes::from_static(b"EVIL EVIL"),
@@ -189,6 +192,12 @@ async fn a_lying_neighbour_owns_no_more_than_was_dealt_to_it() {
         let expected = honest.split_once("-->").map_or(&*honest, |(_, page)| page).replace(&data("VFdP"), &mine);
         assert_eq!(page, expected, "{shown}");
     }
+
+    // Nor does it come first with what another brings.
+    let mut brought = lab.brought(&parts, KEEP).await;
+    brought[1] = packed(one(&mine, "image/png"), &[evil]);
+    let file = lab.merge(&brought, KEEP).await.unwrap();
+    assert!(file.contains(&data("VFdP")) && !file.contains("RVZJT"), "{file}");
 }
 
 #[tokio::test]

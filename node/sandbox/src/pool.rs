@@ -381,8 +381,9 @@ impl Shared {
             RefusalCode::Deadline => {
                 bad(format!("compiling it takes more than {} s of CPU time", COMPILE_CPU.as_secs()))
             }
-            // A panic of the compiler, or memory that it did not get: it would be so again.
-            _ if refusal.reason.contains("panicked") || refusal.reason.contains("SIGABRT") => {
+            // A panic of the compiler, or memory that it did not get (Rust's last words go to a stderr that the wall forbids):
+            // it would be so again.
+            _ if ["panicked", "SIGABRT", "seccomp"].iter().any(|why| refusal.reason.contains(why)) => {
                 let memory = process::limits::COMPILER.1 >> 20;
                 bad(format!("the compiler, which has {memory} MiB of memory, gave it up: {}", refusal.reason))
             }

@@ -92,6 +92,7 @@ impl Invoke {
             Some(path) if path == Path::new("-") => Output::Stdout,
             Some(path) => {
                 call::check_output(&path)?;
+                apart(self.input.as_deref(), &path)?;
                 Output::File(path)
             }
             None => Output::Unsaid,
@@ -115,6 +116,18 @@ impl Invoke {
         let request = Request { command: Command::Invoke(Box::new(invoke)), input };
         Ok(Call { request, output, without_node: WithoutNode::Start, consent: None })
     }
+}
+
+/// Refuses an output that would replace the input.
+fn apart(input: Option<&Path>, output: &Path) -> Result<(), CommandError> {
+    let same = input
+        .and_then(|input| input.canonicalize().ok())
+        .is_some_and(|input| output.canonicalize().is_ok_and(|output| output == input));
+    if !same {
+        return Ok(());
+    }
+    let message = format!("{} is the input too: the result would replace it", output.display());
+    Err(CommandError::new(ErrorCode::Usage, message))
 }
 
 /// Media type of an input that is a web address.
@@ -209,6 +222,7 @@ mod tests {
             ("invoke x -o no/such/folder/out.png", ErrorCode::NotFound),
             ("invoke x -p a=1 -p a=2", ErrorCode::Usage),
             ("invoke x -", ErrorCode::Usage),
+            ("invoke x Cargo.toml -o ./Cargo.toml", ErrorCode::Usage),
         ];
         for (line, code) in cases {
             assert_eq!(invoke(line).unwrap_err().code, code, "{line}");

@@ -227,6 +227,10 @@ pub struct ListenAddress(Multiaddr);
 impl FromStr for ListenAddress {
     type Err = BadValue;
     fn from_str(text: &str) -> Result<Self, BadValue> {
+        let alone = text.strip_prefix("/p2p/").unwrap_or(text);
+        if let Ok(peer) = alone.parse::<libp2p::PeerId>() {
+            return Ok(Self(Multiaddr::empty().with(Protocol::P2p(peer))));
+        }
         let address: Multiaddr = text.parse().map_err(|_| bad(text, Self::EXPECTED))?;
         let mut parts = address.iter();
         let host = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
@@ -250,7 +254,8 @@ read_from_text!(
     "an address to listen at, such as \"/ip4/0.0.0.0/tcp/0\" or \"/ip4/0.0.0.0/udp/0/quic-v1\""
 );
 
-/// An address to dial: an IP address or a DNS name, a TCP or QUIC port, and if possible `/p2p/PEER`.
+/// An address to dial: an IP address or a DNS name, a TCP or QUIC port, and if possible `/p2p/PEER`; or a peer id alone,
+/// of a peer that is known and finds its own way here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialAddress(Multiaddr);
 
@@ -274,7 +279,10 @@ impl From<DialAddress> for Multiaddr {
     }
 }
 
-read_from_text!(DialAddress, "an address to dial, such as \"/ip4/10.0.0.7/tcp/4001/p2p/12D3Koo…\"");
+read_from_text!(
+    DialAddress,
+    "an address to dial, such as \"/ip4/10.0.0.7/tcp/4001/p2p/12D3Koo…\", or a known peer's id"
+);
 
 /// A pattern of interface names: `*` stands for any characters, a leading `!` excludes what matches.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
     limits::{
-        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, PROVIDED, PROVIDERS_WANTED, SILENCE,
+        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, MAKING, PROVIDED, PROVIDERS_WANTED, SILENCE,
         SILENCE_LOOK,
     },
     mdns, stream,
@@ -118,15 +118,25 @@ impl EventLoop {
         self.shutdown(done).await;
     }
 
-    /// Leaves: peers see closed connections, not a timeout.
+    /// Leaves: peers see closed connections, not a timeout. One that is just being made is closed when it stands: the
+    /// other side may think already that it does.
     async fn shutdown(mut self, done: tokio::sync::oneshot::Sender<()>) {
-        let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
-        for peer in peers {
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
+        let making = tokio::time::Instant::now() + MAKING;
         let closed = async {
-            while self.swarm.network_info().num_peers() > 0 {
-                self.swarm.select_next_some().await;
+            loop {
+                let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
+                for peer in &peers {
+                    let _ = self.swarm.disconnect_peer_id(*peer);
+                }
+                let pending = self.swarm.network_info().connection_counters().num_pending();
+                if peers.is_empty() && (pending == 0 || tokio::time::Instant::now() >= making) {
+                    break;
+                }
+                let _ = tokio::time::timeout_at(
+                    making.max(tokio::time::Instant::now() + GOODBYE),
+                    self.swarm.select_next_some(),
+                )
+                .await;
             }
         };
         if tokio::time::timeout(CLOSING, closed).await.is_ok() {

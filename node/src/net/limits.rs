@@ -83,6 +83,8 @@ pub const PROVIDED: usize = 256;
 
 /// A node that leaves waits this long for its connections to close …
 pub const CLOSING: Duration = Duration::from_millis(500);
+/// … this long for those that are still being made: longer than a round trip next door …
+pub const MAKING: Duration = Duration::from_millis(150);
 /// … and this long for the last packets to leave.
 pub const GOODBYE: Duration = Duration::from_millis(50);
 

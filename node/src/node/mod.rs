@@ -185,8 +185,12 @@ impl Node {
 
     /// Dials the addresses that the owner gave, again and again while they do not answer.
     fn dial_configured(&self) {
-        for address in self.ctx.config.node.peers.clone() {
-            let ctx = self.ctx.clone();
+        // Some only say who is known: `/p2p/PEER` leads nowhere.
+        let leads = |address: &&libp2p::Multiaddr| {
+            !matches!(address.iter().next(), None | Some(libp2p::multiaddr::Protocol::P2p(_)))
+        };
+        for address in self.ctx.config.node.peers.iter().filter(leads) {
+            let (ctx, address) = (self.ctx.clone(), address.clone());
             tokio::spawn(async move {
                 let mut wait = Duration::from_millis(250);
                 while let Err(error) = ctx.net.dial(door::peer_of(&address), vec![address.clone()]).await {

@@ -22,11 +22,14 @@ pub enum FetchError {
     /// A port that is not for the web.
     #[error(
         "blocked-port: port {port} of {host} is not allowed: 80 and 443 are, and what the owner lists as \
-         net-ports below [resources]"
+         net-ports (of a private address: net-private) below [resources]"
     )]
     BlockedPort { host: String, port: u16 },
     /// An address that is not public. One such address among several is enough.
-    #[error("blocked-address: {host} leads to an address that is {what}; only public addresses are fetched from")]
+    #[error(
+        "blocked-address: {host} leads to an address that is {what}; only public addresses are fetched from, and what \
+         the owner lists as HOST:PORT in net-private below [resources]"
+    )]
     BlockedAddress {
         host: String,
         what: String,

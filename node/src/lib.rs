@@ -9,6 +9,7 @@
 //! 7. [`control`]: the door for other processes. [`cli`], [`repl`]: the doors for people. [`demo`]: all of it at once.
 //!    [`proxy`]: the door for browsers.
 
+pub mod blob;
 pub mod cli;
 pub mod command;
 pub mod config;

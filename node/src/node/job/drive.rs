@@ -11,7 +11,6 @@ use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
     job::{AttemptRef, TaskOp},
     limits::{CREDIT, LEASE_MIN},
-    manifest::Engine,
 };
 use msm_sandbox::{Call, Package, Work};
 use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
@@ -21,19 +20,22 @@ use tokio::{
 };
 
 use super::{
-    Invocation, Record, Resolved, Round, discover, error_of,
+    Invocation, Record, Round,
+    ask::Resolved,
+    discover, error_of,
     remote::{self, FromRemote, Terms, ToRemote},
+    tell::told_apart,
     tile::Core,
 };
 use crate::{
-    command::{self, CommandError, ErrorCode, Event, JobDevice, OnLoss},
+    command::{self, CommandError, ErrorCode, Event, OnLoss},
     node::{context::Context, fetch::BAN, packages},
 };
 
 /// Commands that may wait for one worker's stream: its credit, and a cancel for each.
 const COMMANDS: usize = 4 * CREDIT as usize;
 /// Notes kept of what went wrong in one job.
-const NOTES: usize = 64;
+pub(super) const NOTES: usize = 64;
 /// Reports of all streams that may wait for the driver.
 const REPORTS: usize = 64;
 /// Devices that are asked, one after the other, in place of those that refuse. *Judgement.*
@@ -110,15 +112,6 @@ impl Invocation {
     }
 }
 
-/// Names of the devices; those that several devices have get the end of the peer id too.
-fn told_apart(ctx: &Context, found: &[discover::Found]) -> HashMap<PeerId, String> {
-    let all = || found.iter().map(|found| (found.candidate.peer, &found.name)).chain([(ctx.local, &ctx.config.name)]);
-    let unique = |name: &String| all().filter(|(_, other)| *other == name).count() == 1;
-    all()
-        .map(|(peer, name)| (peer, if unique(name) { name.clone() } else { format!("{name} ({})", peer.short()) }))
-        .collect()
-}
-
 /// How a job ended.
 enum End {
     Done,
@@ -128,37 +121,37 @@ enum End {
 
 type LocalResult = (AttemptRef, Result<Bytes, Refusal>);
 
-struct Driver<'a> {
-    ctx: Arc<Context>,
-    record: &'a mut Record,
-    state: JobState,
-    started: Instant,
-    package: Arc<Package>,
-    resolved: &'a Resolved,
-    op: TaskOp,
+pub(super) struct Driver<'a> {
+    pub(super) ctx: Arc<Context>,
+    pub(super) record: &'a mut Record,
+    pub(super) state: JobState,
+    pub(super) started: Instant,
+    pub(super) package: Arc<Package>,
+    pub(super) resolved: &'a Resolved,
+    pub(super) op: TaskOp,
     /// What each task is told of their number.
-    count: u32,
-    inputs: Vec<Bytes>,
+    pub(super) count: u32,
+    pub(super) inputs: Vec<Bytes>,
     /// Hashes of inputs that were sent to somebody.
-    hashes: Vec<Option<ContentHash>>,
-    outputs: Vec<Option<Bytes>>,
-    remotes: HashMap<PeerId, mpsc::Sender<ToRemote>>,
-    names: HashMap<PeerId, String>,
+    pub(super) hashes: Vec<Option<ContentHash>>,
+    pub(super) outputs: Vec<Option<Bytes>>,
+    pub(super) remotes: HashMap<PeerId, mpsc::Sender<ToRemote>>,
+    pub(super) names: HashMap<PeerId, String>,
     // Dropping these ends every stream and kills every local child.
-    streams: JoinSet<()>,
-    locals: JoinSet<LocalResult>,
-    local_handles: HashMap<AttemptRef, AbortHandle>,
+    pub(super) streams: JoinSet<()>,
+    pub(super) locals: JoinSet<LocalResult>,
+    pub(super) local_handles: HashMap<AttemptRef, AbortHandle>,
     /// Bytes of the result that the scheduler is being told about.
-    arrived: Option<Bytes>,
-    refusals: Vec<(PeerId, Refusal)>,
+    pub(super) arrived: Option<Bytes>,
+    pub(super) refusals: Vec<(PeerId, Refusal)>,
     /// Who was the first to fail a task.
-    failed_on: HashMap<u32, PeerId>,
+    pub(super) failed_on: HashMap<u32, PeerId>,
     /// Who is asked next when one of the chosen does not take the job.
-    spare: VecDeque<PeerId>,
+    pub(super) spare: VecDeque<PeerId>,
     /// What every worker is offered.
-    terms: Arc<Terms>,
+    pub(super) terms: Arc<Terms>,
     /// For the streams of those that are hired later.
-    reports: mpsc::Sender<FromRemote>,
+    pub(super) reports: mpsc::Sender<FromRemote>,
 }
 
 impl Driver<'_> {
@@ -327,20 +320,6 @@ impl Driver<'_> {
         Input::Failed { worker: Worker::Remote(*peer), attempt: *attempt, refusal }
     }
 
-    fn failed(&mut self, peer: PeerId, attempt: AttemptRef, refusal: &Refusal) {
-        let AttemptRef { task, attempt } = attempt;
-        let (job_id, code, reason) = (self.record.report.job_id, refusal.code.to_string(), refusal.reason.clone());
-        self.note(format!("task {task} failed on {}: {refusal}", self.name(peer)));
-        self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, task, attempt, code, reason });
-    }
-
-    fn leave(&mut self, peer: PeerId, reason: String) {
-        self.remotes.remove(&peer);
-        if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer) {
-            device.lost = Some(reason);
-        }
-    }
-
     fn local_done(&mut self, result: Result<LocalResult, tokio::task::JoinError>) {
         let (attempt, result) = match result {
             Ok(done) => done,
@@ -465,48 +444,5 @@ impl Driver<'_> {
         if self.op == TaskOp::Run {
             self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
         }
-    }
-
-    fn joined(&mut self, worker: Worker, engine: Option<Engine>) {
-        let peer_id = self.peer_of(worker);
-        let (job_id, name, local) = (self.record.report.job_id, self.name(peer_id), worker == Worker::Local);
-        if !self.record.report.devices.iter().any(|device| device.peer_id == peer_id) {
-            let device = JobDevice { peer_id, name: name.clone(), tasks: 0, local, engine, lost: None };
-            self.record.report.devices.push(device);
-        }
-        self.ctx.emit(Event::DeviceJoined { job_id, peer_id, name, local });
-    }
-
-    fn lost(&mut self, worker: Worker, tasks_back: u32, reason: String) {
-        let peer_id = self.peer_of(worker);
-        let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
-        self.leave(peer_id, reason.clone());
-        self.note(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
-        self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
-    }
-
-    fn note(&mut self, note: String) {
-        let notes = &mut self.record.report.notes;
-        match notes.len() {
-            0..NOTES => notes.push(note),
-            NOTES => notes.push("… and more".to_owned()),
-            _ => {}
-        }
-    }
-
-    fn peer_of(&self, worker: Worker) -> PeerId {
-        match worker {
-            Worker::Local => self.ctx.local,
-            Worker::Remote(peer) => peer,
-        }
-    }
-
-    fn name(&self, peer: PeerId) -> String {
-        self.names.get(&peer).cloned().unwrap_or_else(|| peer.short())
-    }
-
-    fn tally(&mut self) {
-        let progress = self.state.progress();
-        self.record.report.tasks_rerun = progress.reruns + progress.hedges;
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Who},
     monitor::Monitor,
     net::NetHandle,
-    node::{markets::Markets, packages::Packages, peers::PeerSnapshot},
+    node::{markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots},
     resources::{Steward, words::Kin},
     store::StoreHandle,
 };
@@ -72,16 +72,14 @@ pub struct Context {
     pub markets: Markets,
     /// Packages ready to run.
     pub packages: Packages,
-    /// Guests of others that may run at a time.
-    pub slots: Arc<Semaphore>,
+    /// Guests of others that may run at a time, and their memory (`offer.memory`).
+    pub slots: Slots,
     /// How many slots there are.
     pub slot_count: usize,
     /// Guests of the owner's own jobs: they never wait behind strangers.
     pub own_slots: Arc<Semaphore>,
     /// How many of those there are.
     pub own_slot_count: usize,
-    /// Memory for guests of others, in MiB (`offer.memory`).
-    pub guest_memory: Arc<Semaphore>,
     /// Memory for inputs of others, in KiB.
     pub inputs: Arc<Semaphore>,
     /// Tasks of others that run now.
@@ -176,7 +174,7 @@ impl Context {
                 mem,
                 name: self.config.name.clone(),
                 cores: self.slot_count as u16,
-                slots: self.slots.available_permits() as u16,
+                slots: self.slots.free() as u16,
                 speed: self.speed,
                 battery,
                 engines: self.config.offer.engines.iter().map(|engine| engine.as_str().to_owned()).collect(),

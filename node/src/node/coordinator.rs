@@ -55,25 +55,6 @@ const EXCLUDED: usize = 64;
 /// Peers blocked at a time; the one blocked longest makes room. *Judgement.*
 const BLOCKED: usize = 256;
 
-/// What one peer may use of this device.
-#[derive(Clone)]
-struct Share {
-    streams: Arc<Semaphore>,
-    running: Arc<Semaphore>,
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self {
-            streams: Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER)),
-            running: Arc::new(Semaphore::new(RUNNING_PER_PEER)),
-        }
-    }
-}
-
-/// Tasks of one peer that run at a time, over all of its jobs.
-const RUNNING_PER_PEER: usize = 2;
-
 /// The coordinator's own state.
 pub struct Coordinator {
     ctx: Arc<Context>,
@@ -85,7 +66,8 @@ pub struct Coordinator {
     addresses: watch::Sender<Vec<Multiaddr>>,
     strikes: HashMap<PeerId, u32>,
     blocked: Vec<(PeerId, Instant)>,
-    shares: HashMap<PeerId, Share>,
+    /// Job streams that each peer may open.
+    streams: HashMap<PeerId, Arc<Semaphore>>,
     /// Somebody has entered the routing table since the DHT was last told what is here.
     routed: bool,
     /// When it was last told.
@@ -109,7 +91,7 @@ impl Coordinator {
             addresses,
             strikes: HashMap::new(),
             blocked: Vec::new(),
-            shares: HashMap::new(),
+            streams: HashMap::new(),
             routed: false,
             announced: None,
         }
@@ -222,7 +204,7 @@ impl Coordinator {
     async fn left(&mut self, peer: PeerId, reason: String) {
         let name = self.peers.name(&peer);
         self.peers.disconnected(&peer, Instant::now());
-        self.shares.remove(&peer);
+        self.streams.remove(&peer);
         self.publish_connected();
         self.ctx.net.unroute(peer).await;
         tracing::info!(peer = peer.short(), reason, "peer left");
@@ -283,18 +265,16 @@ impl Coordinator {
         if !self.allowed(peer, Kind::Offer).await {
             return;
         }
-        let share = self.shares.entry(peer).or_default().clone();
+        let mine = self.streams.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER))).clone();
         // Dropping the stream tells the requester that this device is busy; it goes on without it.
-        let (Ok(mine), Ok(all)) =
-            (share.streams.clone().try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned())
-        else {
+        let (Ok(mine), Ok(all)) = (mine.try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned()) else {
             tracing::debug!(peer = peer.short(), "job stream refused: too many are open");
             return;
         };
         let ctx = self.ctx.clone();
         tokio::spawn(async move {
             let _permits = (mine, all);
-            worker::serve(ctx, peer, stream, share.running).await;
+            worker::serve(ctx, peer, stream).await;
         });
     }
 

@@ -3,7 +3,7 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`standing`]: serving others. [`job`]: using others.
+//! 4. [`frames`], [`worker`], [`slots`], [`standing`]: serving others. [`job`]: using others.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants.
 
 pub mod consent;
@@ -17,6 +17,7 @@ pub mod markets;
 pub mod packages;
 pub mod peers;
 pub mod rates;
+pub mod slots;
 pub mod standing;
 pub mod worker;
 
@@ -36,6 +37,7 @@ use self::{
     coordinator::{ASKS, Coordinator},
     markets::Markets,
     packages::Packages,
+    slots::Slots,
 };
 use crate::{
     command::{CommandError, ErrorCode},
@@ -129,8 +131,6 @@ impl Node {
             name: config.name.clone(),
         };
         let steward = Arc::new(Steward::start(home.clone(), household, config.resources.clone(), monitor.clone())?);
-        let cache = Some(home.compiled_dir());
-        let sandbox = Sandbox::new(SandboxConfig { cache, ..SandboxConfig::default() }).map_err(failed)?;
         let listen = config.node.listen.clone();
         let mdns = config.node.mdns;
         let (net, net_events) = net::start(NetConfig { key: home.identity()?, listen, mdns }).await.map_err(failed)?;
@@ -139,7 +139,11 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slot_count = config.offer.slot_count(cores);
         let own_slot_count = cores.min(OWN_SLOTS);
-        let guest_memory = (config.offer.memory >> 20).min(Semaphore::MAX_PERMITS as u64) as usize;
+        let sandbox = SandboxConfig { cache: Some(home.compiled_dir()), ..SandboxConfig::default() };
+        // A child for everybody who holds a slot: guests of others that wait for one would hold up the owner's.
+        let max_children = sandbox.max_children.max(slot_count + own_slot_count);
+        let sandbox = Sandbox::new(SandboxConfig { max_children, ..sandbox }).map_err(failed)?;
+        let guest_mib = u32::try_from(config.offer.memory >> 20).unwrap_or(u32::MAX);
         let (connected_sender, connected) = watch::channel(Arc::new(Vec::<PeerId>::new()));
         let (address_sender, addresses) = watch::channel(Vec::new());
         let (asks, ask_receiver) = mpsc::channel(ASKS);
@@ -157,11 +161,10 @@ impl Node {
             speed,
             markets,
             packages: Packages::default(),
-            slots: Arc::new(Semaphore::new(slot_count)),
+            slots: Slots::new(slot_count, guest_mib),
             slot_count,
             own_slots: Arc::new(Semaphore::new(own_slot_count)),
             own_slot_count,
-            guest_memory: Arc::new(Semaphore::new(guest_memory)),
             inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
             running_tasks: AtomicU32::new(0),
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),

@@ -23,7 +23,7 @@ use msm_protocol::{
 use msm_sandbox::{Call, Package};
 use serde_bytes::ByteBuf;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     task::{AbortHandle, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
@@ -44,9 +44,7 @@ const INPUT_TIME: Duration = Duration::from_secs(150);
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Serves one job stream to its end.
-///
-/// `mine` bounds the tasks of this peer that run at a time, over all of its streams.
-pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, mine: Arc<Semaphore>) {
+pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream) {
     let (mut frames, writer) = frames::open::<ToWorker>(stream);
     let offer = match tokio::time::timeout(OFFER_TIME, frames.recv()).await {
         Ok(Some(Ok(ToWorker::Offer(offer)))) => offer,
@@ -56,7 +54,7 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, mine: Arc<Se
         Ok(None) | Err(_) => return,
     };
     let job = offer.job;
-    match accept(&ctx, peer, &offer, mine).await {
+    match accept(&ctx, peer, &offer).await {
         Ok(job) => {
             let engine = job.installed.engine.as_str().to_owned();
             if writer.send(&ToRequester::Accept(Accept { credit: CREDIT, engine })).await.is_ok() {
@@ -84,7 +82,7 @@ async fn end(ctx: &Context, peer: PeerId, writer: &FrameWriter, refusal: Refusal
 }
 
 /// Decides about an offer, in the order: lent at all, market, release, device, package, parameters.
-async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semaphore>) -> Result<Job, Refusal> {
+async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Job, Refusal> {
     if offer.v != 1 {
         return Err(bad(format!("offer version {} is not 1", offer.v)));
     }
@@ -139,7 +137,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer, mine: Arc<Semap
     let package = Arc::new(installed.package(&params));
     let service = Arc::new(installed.service(offer.market, ctx.markets.alias(&offer.market)));
     let standing = Standing::new(ctx.clone(), peer, offer, service.clone());
-    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, service, package, params, mine, standing };
+    let job = Job { ctx: ctx.clone(), peer, offer: offer.clone(), installed, service, package, params, standing };
     ctx.steward.admit(&job.service, &caller).await.map_err(|error| error.refusal_for(caller.kin))?;
     job.standing.fits_device()?;
     if job.guest_mib() > (ctx.config.offer.memory >> 20) as u32 {
@@ -159,7 +157,6 @@ struct Job {
     service: Arc<Service>,
     package: Arc<Package>,
     params: Arc<str>,
-    mine: Arc<Semaphore>,
     standing: Standing,
 }
 
@@ -299,11 +296,11 @@ impl Job {
         input: Bytes,
         memory: OwnedSemaphorePermit,
     ) -> impl Future<Output = Finished> + Send + use<> {
-        let (ctx, mine) = (self.ctx.clone(), self.mine.clone());
-        let (hash, guest_mib) = (header.hash, self.guest_mib());
+        let ctx = self.ctx.clone();
+        let (client, hash, guest_mib) = (self.peer, header.hash, self.guest_mib());
         let call = Call {
             package: self.package.clone(),
-            client: self.peer,
+            client,
             op: packages::operation(self.offer.op, header.task, header.count),
             params: self.params.clone(),
             input,
@@ -312,10 +309,10 @@ impl Job {
         };
         async move {
             let _memory = memory;
-            // Its own share first: who sends much waits for himself, not before others.
-            let _mine = mine.acquire().await;
-            let _slot = ctx.slots.acquire().await;
-            let _guest = ctx.guest_memory.acquire_many(guest_mib).await;
+            let _slot = match ctx.slots.acquire(client, guest_mib).await {
+                Ok(slot) => slot,
+                Err(refusal) => return (attempt, hash, Err(refusal)),
+            };
             ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
             let _running = Running(&ctx);
             (attempt, hash, ctx.sandbox.call(call).await)

@@ -8,7 +8,8 @@
 //! 2. [`mod@select`]: from the devices around to those that take part, with the reason for each; [`makespan`] predicts how
 //!    long `k` of them would take.
 //! 3. [`plan`]: into how many tasks the input is cut.
-//! 4. [`job`]: the state machine of one running job.
+//! 4. [`trust`]: how often a worker's results are checked.
+//! 5. [`job`]: the state machine of one running job.
 
 pub mod eqs;
 
@@ -17,7 +18,12 @@ pub mod select;
 
 pub mod plan;
 
+pub mod trust;
+
 pub mod job;
 
-pub use job::{Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Worker, WorkerProgress};
+pub use job::{
+    Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker, WorkerProgress,
+};
 pub use select::{Candidate, DeviceWish, JobShape, Row, Selection, select};
+pub use trust::Trust;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use msm_protocol::{job::AttemptRef, limits::REMOTE_ATTEMPTS};
 
 use super::{
-    HEDGE_BLIND, HEDGE_MIN, HEDGER_PATIENCE, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, Worker,
+    HEDGE_BLIND, HEDGE_MIN, HEDGER_PATIENCE, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, Why,
+    Worker,
     member::Member,
     task::{Attempt, State, Task},
 };
@@ -25,11 +26,13 @@ impl JobState {
         self.hand_out_fresh();
         while let Some((worker, task)) = self.due_hedge() {
             self.hedges += 1;
-            self.start(worker, task);
+            let running = self.tasks.get(task as usize).and_then(|task| task.running().next());
+            let slow = running.map_or(worker, |attempt| attempt.worker);
+            self.start(worker, task, Why::Straggler { slow });
         }
     }
 
-    fn start(&mut self, worker: Worker, index: u32) {
+    fn start(&mut self, worker: Worker, index: u32, why: Why) {
         let lease_ends = (worker != Worker::Local).then(|| self.now + self.lease());
         let (Some(task), Some(member)) = (self.tasks.get_mut(index as usize), self.members.get_mut(&worker)) else {
             return;
@@ -37,7 +40,7 @@ impl JobState {
         let attempt = AttemptRef { task: index, attempt: task.attempts.len() as u32 };
         task.attempts.push(Attempt { worker, state: State::Running, started: self.now, lease_ends, named: false });
         member.held.push(attempt);
-        self.outputs.push_back(Output::Start { worker, attempt });
+        self.outputs.push_back(Output::Start { worker, attempt, why });
     }
 
     fn free(&self) -> impl Iterator<Item = &Member> {
@@ -56,7 +59,8 @@ impl JobState {
             match self.next_for(task) {
                 Some(worker) => {
                     self.reruns += 1;
-                    self.start(worker, task);
+                    let last = self.tasks.get(task as usize).and_then(Task::last_worker);
+                    self.start(worker, task, Why::Lost { from: last.unwrap_or(worker) });
                 }
                 None => kept.push_back(task),
             }
@@ -105,12 +109,16 @@ impl JobState {
 
     fn hand_out_fresh(&mut self) {
         while self.fresh < self.config.tasks {
+            if self.output_of(self.fresh).is_some() {
+                self.fresh += 1;
+                continue;
+            }
             let Some(worker) = self.free().min_by_key(|member| member.load()).map(|member| member.worker) else {
                 return;
             };
             let task = self.fresh;
             self.fresh += 1;
-            self.start(worker, task);
+            self.start(worker, task, Why::Fresh);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What goes into a job ([`Input`]) and what comes out of it ([`Output`]).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use msm_protocol::{ContentHash, PeerId, Refusal, RefusalCode, job::AttemptRef};
+
+use crate::Trust;
 
 /// Who works on a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +43,32 @@ pub enum Input {
         worker: Worker,
         /// Attempts that it takes at a time; a remote one gets at most [`super::JobConfig::credit`].
         credit: u32,
+        /// What earlier jobs have shown of it; the local worker is always believed.
+        trust: Trust,
+    },
+    /// The round trip to a worker, when the driver knows it.
+    Link {
+        /// Who.
+        worker: Worker,
+        /// Newest measurement.
+        rtt: Duration,
+    },
+    /// From the journal, before any worker is ready: this task was done before the requester was restarted. It counts
+    /// as done and is never handed out, unless its worker turns out to lie.
+    Restored {
+        /// Which task.
+        task: u32,
+        /// The bytes, which the driver has.
+        output: OutputId,
+        /// Whose they are.
+        worker: Worker,
+    },
+    /// A worker is known from elsewhere to lie: as if it had been found out here.
+    Struck {
+        /// Who.
+        worker: Worker,
+        /// For people.
+        reason: String,
     },
     /// A worker's stream or connection ended. May be repeated, and may be said of strangers.
     WorkerLost {
@@ -80,7 +108,37 @@ pub enum Input {
     Cancel,
 }
 
-/// What the driver has to do. At most one of `Done`, `Failed` and `Partial` comes, as the last but for `Dropped`.
+/// Why an attempt is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nobody has had this task yet.
+    Fresh,
+    /// The attempt before it failed or was lost.
+    Lost {
+        /// With whom.
+        from: Worker,
+    },
+    /// The output that was there is void: its worker lied.
+    Withdrawn {
+        /// The liar.
+        from: Worker,
+    },
+    /// It runs elsewhere for longer than it should.
+    Straggler {
+        /// Where.
+        slow: Worker,
+    },
+    /// Its output is there and is compared with this one's.
+    Check {
+        /// Whose output is checked.
+        of: Worker,
+    },
+    /// Several workers have to agree on it, or two of them do not.
+    Vote,
+}
+
+/// What the driver has to do. Each [`Input::Result`] is answered by one `Accepted`, `Kept` or `Dropped` of its attempt
+/// (`Accepted` of an attempt that was kept before comes besides). At most one of `Done`, `Failed` and `Partial` comes, as the last but for `Dropped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Send (or, for the local worker, run) this attempt.
@@ -89,6 +147,8 @@ pub enum Output {
         worker: Worker,
         /// Task and attempt number; the pair is never used twice.
         attempt: AttemptRef,
+        /// For people.
+        why: Why,
     },
     /// This attempt is not wanted any more.
     Cancel {
@@ -97,20 +157,62 @@ pub enum Output {
         /// Which attempt.
         attempt: AttemptRef,
     },
-    /// This output is the task's, once per task: keep its bytes.
+    /// This output is the task's, once per task (once more after `Withdrawn`): keep its bytes, those that have just
+    /// arrived or those that were kept under this attempt.
     Accepted {
         /// Of which attempt.
         attempt: AttemptRef,
         /// Who.
         worker: Worker,
     },
-    /// This answer does not count: throw its bytes away.
+    /// Hold these bytes beside the task: a vote, or a disagreement that is not decided yet. `Accepted` or `Dropped` of
+    /// this attempt follows, or the job's end.
+    Kept {
+        /// Of which attempt.
+        attempt: AttemptRef,
+        /// Who.
+        worker: Worker,
+    },
+    /// The accepted output of this task is void, because its worker lied: throw the bytes away, it is done again.
+    Withdrawn {
+        /// Which task.
+        task: u32,
+        /// The liar.
+        worker: Worker,
+    },
+    /// A worker's answer was compared with another's.
+    Checked {
+        /// Which task.
+        task: u32,
+        /// Who was checked.
+        worker: Worker,
+        /// Who computed it too.
+        by: Worker,
+        /// Its answer was the right one.
+        agrees: bool,
+    },
+    /// A liar: it gets nothing more, and its unchecked tasks are done again. The driver has its receipt for `claimed`.
+    Struck {
+        /// Who.
+        worker: Worker,
+        /// On which task it was found out.
+        task: u32,
+        /// What it said.
+        claimed: OutputId,
+        /// What is right.
+        right: OutputId,
+        /// Who says so.
+        by: Worker,
+    },
+    /// This answer does not count: throw its bytes away, those that have just arrived or those that were kept under this
+    /// attempt.
     Dropped {
         /// Of which attempt.
         attempt: AttemptRef,
         /// Who.
         worker: Worker,
-        /// `duplicate`: the task's output was there already. `stale-lease`: the attempt was given up before.
+        /// `duplicate`: the task's output was there already, or it confirmed that. `stale-lease`: the attempt was given
+        /// up before, or its worker was struck.
         /// `bad-message`: this worker was never given that attempt, which no honest worker answers.
         why: RefusalCode,
     },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use msm_protocol::{job::AttemptRef, limits::CREDIT};
 
 use super::{WORKER_FAULTS, Worker};
+use crate::Trust;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -35,6 +36,9 @@ pub(super) struct Member {
     pub(super) lost: u32,
     /// Smoothed time from a start to its accepted result.
     pub(super) mean: Option<Duration>,
+    /// Newest round trip, if anybody measured one.
+    pub(super) rtt: Option<Duration>,
+    pub(super) trust: Trust,
 }
 
 impl Member {
@@ -51,6 +55,8 @@ impl Member {
             done: 0,
             lost: 0,
             mean: None,
+            rtt: None,
+            trust: Trust::default(),
         }
     }
 
@@ -58,7 +64,7 @@ impl Member {
     /// each task's bound on attempts ends what cannot work.
     pub(super) fn usable(&self) -> bool {
         let trusted = self.worker == Worker::Local || self.faults < WORKER_FAULTS;
-        self.presence == Presence::Ready && !self.leaving && self.credit > 0 && trusted
+        self.presence == Presence::Ready && !self.leaving && self.credit > 0 && trusted && !self.trust.struck
     }
 
     /// Could start a task at this moment.

@@ -40,9 +40,11 @@ use msm_protocol::{
     limits::{LEASE_MIN, REMOTE_ATTEMPTS, TASKS_PER_JOB},
 };
 
+use crate::Trust;
+
 pub use bounds::*;
-pub use config::{JobConfig, OnLoss};
-pub use event::{Input, Output, OutputId, Worker};
+pub use config::{JobConfig, OnLoss, Redundancy};
+pub use event::{Input, Output, OutputId, Why, Worker};
 pub use progress::{Progress, WorkerProgress};
 
 use member::{Member, Presence};
@@ -111,7 +113,10 @@ impl JobState {
     pub fn handle(&mut self, input: Input, now: Duration) {
         self.wake(now);
         match input {
-            Input::WorkerReady { worker, credit } => self.worker_ready(worker, credit),
+            Input::WorkerReady { worker, credit, trust } => self.worker_ready(worker, credit, trust),
+            Input::Link { worker, rtt } => self.link(worker, rtt),
+            Input::Restored { task, output, worker } => self.restored(task, output, worker),
+            Input::Struck { worker, reason } => self.struck(worker, reason),
             Input::WorkerLost { worker, reason } => self.worker_lost(worker, reason),
             Input::Heartbeat { worker, attempts } => self.heartbeat(worker, &attempts),
             Input::Result { worker, attempt, output } => self.result(worker, attempt, output),
@@ -154,6 +159,9 @@ impl JobState {
             lost: member.lost,
             ready: member.usable(),
             mean: member.mean,
+            rate: None,
+            checked: 0,
+            struck: member.trust.struck,
         });
         Progress {
             tasks: self.config.tasks,
@@ -161,6 +169,11 @@ impl JobState {
             running: self.members.values().map(|member| member.held.len() as u32).sum(),
             reruns: self.reruns,
             hedges: self.hedges,
+            hedges_won: 0,
+            checks: 0,
+            checked: 0,
+            unchecked: 0,
+            withdrawn: 0,
             over: self.over,
             workers: workers.collect(),
         }
@@ -173,7 +186,7 @@ impl JobState {
 
     // ---- Inputs ----------------------------------------------------------------------------------------------------
 
-    fn worker_ready(&mut self, worker: Worker, credit: u32) {
+    fn worker_ready(&mut self, worker: Worker, credit: u32, trust: Trust) {
         if self.members.len() >= WORKERS && !self.members.contains_key(&worker) {
             return;
         }
@@ -183,6 +196,30 @@ impl JobState {
         member.leaving = false;
         member.credit = credit.min(cap);
         member.heard = self.now;
+        member.trust = Trust { struck: member.trust.struck || trust.struck, ..trust };
+    }
+
+    fn link(&mut self, worker: Worker, rtt: Duration) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.rtt = Some(rtt);
+        }
+    }
+
+    fn restored(&mut self, task: u32, output: OutputId, _worker: Worker) {
+        let Some(place) = self.tasks.get_mut(task as usize) else { return };
+        if place.output.replace(output).is_none() {
+            self.done += 1;
+        }
+        if self.done == self.config.tasks && !self.over {
+            self.end(Output::Done);
+        }
+    }
+
+    fn struck(&mut self, worker: Worker, reason: String) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.trust.wrong();
+        }
+        self.worker_lost(worker, reason);
     }
 
     fn worker_lost(&mut self, worker: Worker, reason: String) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Worker;
 
 /// How far a job is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// Tasks in the job.
     pub tasks: u32,
@@ -15,8 +15,18 @@ pub struct Progress {
     pub running: u32,
     /// Times that a task was started again after a lost or failed attempt.
     pub reruns: u32,
-    /// Second attempts of stragglers.
+    /// Second attempts of stragglers: nothing was lost.
     pub hedges: u32,
+    /// Those of them that answered first.
+    pub hedges_won: u32,
+    /// Attempts that were started to check an output or to vote on one.
+    pub checks: u32,
+    /// Outputs that another worker has confirmed.
+    pub checked: u32,
+    /// Outputs that were chosen for a check which nobody was left to make.
+    pub unchecked: u32,
+    /// Outputs of liars that were thrown away.
+    pub withdrawn: u32,
     /// Nothing more will be started.
     pub over: bool,
     /// Everyone who ever took part, the local worker first, then by peer id.
@@ -24,7 +34,7 @@ pub struct Progress {
 }
 
 /// One worker's part in a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkerProgress {
     /// Who.
     pub worker: Worker,
@@ -38,4 +48,10 @@ pub struct WorkerProgress {
     pub ready: bool,
     /// Smoothed time from a start to its result.
     pub mean: Option<Duration>,
+    /// Weight per second of the time in which it was busy.
+    pub rate: Option<f64>,
+    /// Answers of it that another worker has confirmed.
+    pub checked: u32,
+    /// It lied, or is known to: it gets no more tasks.
+    pub struck: bool,
 }

@@ -36,6 +36,7 @@ struct Story {
     job: JobState,
     now: Duration,
     last: Vec<Output>,
+    whys: Vec<Why>,
 }
 
 impl Story {
@@ -44,7 +45,8 @@ impl Story {
     }
 
     fn with(config: JobConfig) -> Self {
-        let mut story = Self { job: JobState::new(config, Duration::ZERO), now: Duration::ZERO, last: vec![] };
+        let mut story =
+            Self { job: JobState::new(config, Duration::ZERO), now: Duration::ZERO, last: vec![], whys: vec![] };
         story.last = std::iter::from_fn(|| story.job.poll_output()).collect();
         story
     }
@@ -52,6 +54,12 @@ impl Story {
     fn step(&mut self, input: Input) -> &mut Self {
         self.job.handle(input, self.now);
         self.last = std::iter::from_fn(|| self.job.poll_output()).collect();
+        for output in &mut self.last {
+            // Most stories tell who gets what; the others read the reasons here.
+            if let Output::Start { why, .. } = output {
+                self.whys.push(std::mem::replace(why, Why::Fresh));
+            }
+        }
         if let Some(next) = self.job.next_timeout() {
             assert!(next > self.now, "next timeout {next:?} is not after {:?}", self.now);
         }
@@ -59,7 +67,7 @@ impl Story {
     }
 
     fn ready(&mut self, worker: Worker, credit: u32) -> &mut Self {
-        self.step(Input::WorkerReady { worker, credit })
+        self.step(Input::WorkerReady { worker, credit, trust: Trust::default() })
     }
 
     fn lost(&mut self, worker: Worker) -> &mut Self {
@@ -100,7 +108,7 @@ impl Story {
 }
 
 fn start(worker: Worker, task: u32, attempt: u32) -> Output {
-    Output::Start { worker, attempt: at(task, attempt) }
+    Output::Start { worker, attempt: at(task, attempt), why: Why::Fresh }
 }
 
 fn cancel(worker: Worker, task: u32, attempt: u32) -> Output {

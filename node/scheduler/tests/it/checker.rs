@@ -72,7 +72,7 @@ impl Checker {
             seen.declined = declined;
         };
         match input {
-            Input::WorkerReady { worker, credit } => {
+            Input::WorkerReady { worker, credit, .. } => {
                 seen(&mut self.workers, worker, false);
                 let cap = if *worker == Worker::Local { u32::MAX } else { self.config.credit };
                 let entry = self.workers.entry(*worker).or_default();
@@ -90,7 +90,7 @@ impl Checker {
                     self.failure = Some(refusal.clone());
                 }
             }
-            Input::Tick => {}
+            Input::Tick | Input::Link { .. } | Input::Restored { .. } | Input::Struck { .. } => {}
             Input::Cancel => self.cancelled = true,
         }
     }
@@ -139,7 +139,7 @@ impl Checker {
         let after_end = matches!(output, Output::Dropped { .. });
         ensure!(after_end || self.end.is_none(), "{output:?} after the end");
         match output {
-            Output::Start { worker, attempt } => self.start(*worker, *attempt, job, now)?,
+            Output::Start { worker, attempt, .. } => self.start(*worker, *attempt, job, now)?,
             Output::Cancel { worker, attempt } => {
                 let holder = self.running.remove(attempt).map(|(holder, _)| holder);
                 ensure!(holder == Some(*worker), "cancels {attempt:?}, which {worker} does not run");
@@ -170,6 +170,9 @@ impl Checker {
                 // By silence, its attempts were cancelled just before.
                 let held = (before - self.running.len()) as u32;
                 ensure!(held == 0 || *tasks_back <= held, "{tasks_back} tasks back of {held}");
+            }
+            Output::Kept { .. } | Output::Withdrawn { .. } | Output::Checked { .. } | Output::Struck { .. } => {
+                return Err(format!("{output:?} in a job without checks"));
             }
             Output::Done => {
                 ensure!(self.accepted.len() == self.config.tasks as usize, "done with {} tasks", self.accepted.len());

@@ -6,7 +6,9 @@ use std::{
 };
 
 use msm_protocol::{ContentHash, Refusal, RefusalCode, job::AttemptRef, limits::HEARTBEAT};
-use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Progress, Worker, job::OVERSLEPT};
+use msm_scheduler::{
+    Input, JobConfig, JobState, Output, OutputId, Progress, Redundancy, Trust, Worker, job::OVERSLEPT,
+};
 
 use crate::{
     checker::Checker,
@@ -74,8 +76,15 @@ fn output_of(task: u32) -> OutputId {
 impl World {
     pub fn new(scene: Scene, mut rng: Rng, trace: bool) -> Self {
         let lease = if rng.chance(80) { 5 * S } else { rng.ms(0..12_000) };
-        let config =
-            JobConfig { tasks: scene.tasks, on_loss: scene.on_loss, credit: scene.credit, lease, seed: rng.next() };
+        let config = JobConfig {
+            tasks: scene.tasks,
+            on_loss: scene.on_loss,
+            credit: scene.credit,
+            lease,
+            seed: rng.next(),
+            redundancy: Redundancy::None,
+            ..JobConfig::default()
+        };
         let remotes = (0..).zip(&scene.remotes).map(|(n, habit)| Remote {
             worker: Worker::Remote(peer(n)),
             habit: *habit,
@@ -98,7 +107,10 @@ impl World {
     pub fn run(mut self) -> Result<Report, String> {
         if let Some(credit) = self.scene.local {
             let after = self.rng.ms(0..500);
-            self.after(after, Event::Deliver(Input::WorkerReady { worker: Worker::Local, credit }));
+            self.after(
+                after,
+                Event::Deliver(Input::WorkerReady { worker: Worker::Local, credit, trust: Trust::default() }),
+            );
         }
         for index in 0..self.remotes.len() {
             let after = self.rng.ms(0..500);
@@ -193,11 +205,11 @@ impl World {
     fn carry_out(&mut self, output: &Output) {
         let index = |worker: &Worker| self.remotes.iter().position(|remote| remote.worker == *worker);
         match output {
-            Output::Start { worker: Worker::Local, attempt } => {
+            Output::Start { worker: Worker::Local, attempt, .. } => {
                 let time = self.rng.about(self.scene.local_time);
                 self.after(time, Event::LocalFinish(*attempt));
             }
-            Output::Start { worker, attempt } => {
+            Output::Start { worker, attempt, .. } => {
                 if let Some(index) = index(worker) {
                     let Remote { epoch, latency, .. } = self.remotes[index];
                     self.after(latency, Event::Arrive(index, epoch, *attempt));
@@ -241,7 +253,7 @@ impl World {
         remote.epoch += 1;
         remote.queue.clear();
         let (worker, epoch) = (remote.worker, remote.epoch);
-        self.after(Duration::ZERO, Event::Deliver(Input::WorkerReady { worker, credit }));
+        self.after(Duration::ZERO, Event::Deliver(Input::WorkerReady { worker, credit, trust: Trust::default() }));
         self.after(HEARTBEAT, Event::Beat(index, epoch));
     }
 

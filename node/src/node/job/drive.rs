@@ -13,7 +13,7 @@ use msm_protocol::{
     limits::{CREDIT, LEASE_MIN},
 };
 use msm_sandbox::{Call, Package, Work};
-use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Selection, Worker};
+use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Redundancy, Selection, Trust, Worker};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -71,6 +71,7 @@ impl Invocation {
             state: JobState::new(
                 JobConfig {
                     tasks,
+                    weights: inputs.iter().map(|input| input.len() as u64).collect(),
                     on_loss: match self.invoke.on_loss {
                         OnLoss::Remote => msm_scheduler::OnLoss::Remote,
                         OnLoss::Local => msm_scheduler::OnLoss::Local,
@@ -79,6 +80,7 @@ impl Invocation {
                     credit: CREDIT,
                     lease: LEASE_MIN,
                     seed,
+                    redundancy: Redundancy::None,
                 },
                 Duration::ZERO,
             ),
@@ -96,6 +98,7 @@ impl Invocation {
             locals: JoinSet::new(),
             local_handles: HashMap::new(),
             arrived: None,
+            kept: HashMap::new(),
             refusals: Vec::new(),
             failed_on: HashMap::new(),
             spare: selection.spare.iter().copied().take(SPARES).collect(),
@@ -143,6 +146,8 @@ pub(super) struct Driver<'a> {
     pub(super) local_handles: HashMap<AttemptRef, AbortHandle>,
     /// Bytes of the result that the scheduler is being told about.
     pub(super) arrived: Option<Bytes>,
+    /// Bytes of answers that the scheduler has not decided about: at most a few for each task in question.
+    pub(super) kept: HashMap<AttemptRef, Bytes>,
     pub(super) refusals: Vec<(PeerId, Refusal)>,
     /// Who was the first to fail a task.
     pub(super) failed_on: HashMap<u32, PeerId>,
@@ -169,7 +174,8 @@ impl Driver<'_> {
 
     fn work_here(&mut self) {
         self.joined(Worker::Local, Some(self.resolved.installed.engine));
-        self.handle(Input::WorkerReady { worker: Worker::Local, credit: self.ctx.own_slot_count as u32 });
+        let credit = self.ctx.own_slot_count as u32;
+        self.handle(Input::WorkerReady { worker: Worker::Local, credit, trust: Trust::default() });
     }
 
     async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Bytes>, CommandError> {
@@ -281,7 +287,7 @@ impl Driver<'_> {
             FromRemote::Ready { peer, credit, engine } => {
                 let worker = Worker::Remote(peer);
                 self.joined(worker, engine);
-                self.handle(Input::WorkerReady { worker, credit });
+                self.handle(Input::WorkerReady { worker, credit, trust: Trust::default() });
             }
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
@@ -350,11 +356,19 @@ impl Driver<'_> {
         let mut end = None;
         while let Some(output) = self.state.poll_output() {
             match output {
-                Output::Start { worker, attempt } => self.start(worker, attempt),
+                Output::Start { worker, attempt, why: _ } => self.start(worker, attempt),
                 Output::Cancel { worker, attempt } => self.cancel(worker, attempt),
                 Output::Accepted { attempt, worker } => self.accepted(worker, attempt),
+                Output::Kept { attempt, .. } => self.kept.extend(self.arrived.take().map(|bytes| (attempt, bytes))),
+                Output::Withdrawn { task, worker } => self.withdrawn(task, worker),
+                Output::Checked { task, worker, by, agrees } => {
+                    tracing::debug!(job = self.record.report.job_id.short(), task, %worker, %by, agrees, "checked");
+                }
+                Output::Struck { worker, task, by, .. } => self.struck(worker, task, by),
                 Output::Dropped { attempt, worker, why } => {
-                    self.arrived = None;
+                    if self.kept.remove(&attempt).is_none() {
+                        self.arrived = None;
+                    }
                     tracing::debug!(job = self.record.report.job_id.short(), %worker, ?attempt, %why, "result dropped");
                 }
                 Output::Lost { worker, tasks_back, reason } => self.lost(worker, tasks_back, reason),
@@ -431,7 +445,7 @@ impl Driver<'_> {
     fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
         let AttemptRef { task, attempt } = attempt;
         if let Some(place) = self.outputs.get_mut(task as usize) {
-            *place = self.arrived.take();
+            *place = self.kept.remove(&AttemptRef { task, attempt }).or_else(|| self.arrived.take());
         }
         let peer_id = self.peer_of(worker);
         self.record.report.tasks_done += 1;
@@ -444,5 +458,26 @@ impl Driver<'_> {
         if self.op == TaskOp::Run {
             self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
         }
+    }
+
+    /// A liar's output is thrown away; the task is done again.
+    fn withdrawn(&mut self, task: u32, worker: Worker) {
+        let peer_id = self.peer_of(worker);
+        if let Some(place) = self.outputs.get_mut(task as usize) {
+            *place = None;
+        }
+        self.record.report.tasks_done = self.record.report.tasks_done.saturating_sub(1);
+        if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
+            device.tasks = device.tasks.saturating_sub(1);
+        }
+        self.record.progress();
+    }
+
+    /// Nothing more goes to a liar: its stream is closed.
+    fn struck(&mut self, worker: Worker, task: u32, by: Worker) {
+        let (peer_id, finder) = (self.peer_of(worker), self.name(self.peer_of(by)));
+        let reason = format!("it gave a wrong result for task {task}, found by {finder}");
+        self.note(format!("{} was struck out: {reason}", self.name(peer_id)));
+        self.leave(peer_id, reason);
     }
 }

@@ -57,8 +57,9 @@ pub enum Command {
     History { today: bool },
     /// Dial this address (a multiaddress ending in `/p2p/PEER`).
     Connect { address: String },
-    /// Nothing but events, until the door is closed.
-    Watch,
+    /// Nothing but events, until the door is closed: those of one running job (`job` is its id or an unambiguous
+    /// beginning), or all.
+    Watch { job: Option<String> },
 }
 
 /// Words and filters of a search.
@@ -299,6 +300,9 @@ pub struct JobReport {
     pub tasks_done: u32,
     /// Attempts beyond the first of each task.
     pub tasks_rerun: u32,
+    /// Why they were made.
+    #[serde(default)]
+    pub reruns: Reruns,
     /// Who finished how many tasks; this device too when it did any.
     pub devices: Vec<JobDevice>,
     pub wall_ms: f64,
@@ -311,6 +315,19 @@ pub struct JobReport {
     pub error: Option<String>,
     /// What went wrong on the way and was made good, such as a lost peer; one line each.
     pub notes: Vec<String>,
+}
+
+/// Attempts beyond the first of each task, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reruns {
+    /// Their device was lost.
+    pub lost: u32,
+    /// Their device could not do it.
+    pub failed: u32,
+    /// Their device took long: a second one was asked besides.
+    pub straggler: u32,
+    /// Done again to check another device, to decide between two, or because a device lied.
+    pub check: u32,
 }
 
 /// One device's share of a job.
@@ -460,7 +477,46 @@ pub struct PendingRow {
     pub r#try: String,
 }
 
-/// What happens while a command runs, and what [`Command::Watch`] streams.
+/// Why an attempt is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// The task's first.
+    #[default]
+    Fresh,
+    /// The device that had the task was lost.
+    Lost,
+    /// The device that had the task could not do it.
+    Failed,
+    /// The device that has the task takes long.
+    Straggler,
+    /// The answer of another device is checked.
+    Check,
+    /// Several devices must agree, or two do not.
+    Vote,
+    /// The answer that was there counts no more: its device lied.
+    Withdrawn,
+}
+
+impl Why {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+            Self::Straggler => "straggler",
+            Self::Check => "check",
+            Self::Vote => "vote",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// What happens: shown while a command runs, and streamed by [`Command::Watch`]. A job's events go to its own door only.
+///
+/// A name is the owner's for the device, empty when it has not told one. Serialised, each is an object whose `event`
+/// says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -477,10 +533,39 @@ pub enum Event {
         alias: String,
         version: u64,
     },
+    /// The owner lends nothing for a while.
+    Paused {
+        /// Unix seconds; absent for until he says so.
+        until: Option<u64>,
+        /// Tasks of others that were handed back.
+        tasks_back: u32,
+    },
+    /// The device is lent again.
+    Resumed {
+        reason: String,
+    },
+    /// A device did what no honest one does.
+    Struck {
+        /// The job in which it was found out, if it was in one.
+        job_id: Option<JobId>,
+        peer_id: PeerId,
+        name: String,
+        task: Option<u32>,
+        reason: String,
+        /// What proves it: the hash of a signed document that this node keeps.
+        evidence: Option<String>,
+    },
     JobStarted {
         job_id: JobId,
         service: String,
         tasks: u32,
+    },
+    /// A job goes on that an earlier run of this node began.
+    JobResumed {
+        job_id: JobId,
+        service: String,
+        tasks: u32,
+        tasks_done: u32,
     },
     DeviceJoined {
         job_id: JobId,
@@ -503,15 +588,37 @@ pub enum Event {
         code: String,
         reason: String,
     },
+    /// A device has the task now, for as long as its lease lasts.
     TaskStarted {
         job_id: JobId,
         peer_id: PeerId,
+        #[serde(default)]
+        name: String,
         task: u32,
         attempt: u32,
+        #[serde(default)]
+        why: Why,
+    },
+    /// A task that another device had, or still has, is given to one more.
+    TaskRetried {
+        job_id: JobId,
+        task: u32,
+        attempt: u32,
+        /// Who has it now.
+        peer_id: PeerId,
+        name: String,
+        /// Who had it.
+        from: PeerId,
+        from_name: String,
+        why: Why,
+        /// In words, such as why the device was lost.
+        reason: String,
     },
     TaskDone {
         job_id: JobId,
         peer_id: PeerId,
+        #[serde(default)]
+        name: String,
         task: u32,
         attempt: u32,
         done: u32,
@@ -520,10 +627,30 @@ pub enum Event {
     TaskFailed {
         job_id: JobId,
         peer_id: PeerId,
+        #[serde(default)]
+        name: String,
         task: u32,
         attempt: u32,
         code: String,
         reason: String,
+    },
+    /// A device's answer was compared with another's.
+    TaskChecked {
+        job_id: JobId,
+        task: u32,
+        /// Who was checked.
+        peer_id: PeerId,
+        name: String,
+        by: PeerId,
+        by_name: String,
+        agrees: bool,
+    },
+    /// An answer counts no more, because its device lied elsewhere; the task is done again.
+    TaskWithdrawn {
+        job_id: JobId,
+        task: u32,
+        peer_id: PeerId,
+        name: String,
     },
     JobDone {
         job_id: JobId,
@@ -538,6 +665,34 @@ pub enum Event {
         job_id: JobId,
         name: String,
     },
+}
+
+impl Event {
+    /// The job that it belongs to.
+    pub fn job_id(&self) -> Option<JobId> {
+        match self {
+            Self::PeerJoined { .. }
+            | Self::PeerLeft { .. }
+            | Self::MarketUpdated { .. }
+            | Self::Paused { .. }
+            | Self::Resumed { .. } => None,
+            Self::Struck { job_id, .. } => *job_id,
+            Self::JobStarted { job_id, .. }
+            | Self::JobResumed { job_id, .. }
+            | Self::DeviceJoined { job_id, .. }
+            | Self::DeviceLost { job_id, .. }
+            | Self::DeviceRefused { job_id, .. }
+            | Self::TaskStarted { job_id, .. }
+            | Self::TaskRetried { job_id, .. }
+            | Self::TaskDone { job_id, .. }
+            | Self::TaskFailed { job_id, .. }
+            | Self::TaskChecked { job_id, .. }
+            | Self::TaskWithdrawn { job_id, .. }
+            | Self::JobDone { job_id, .. }
+            | Self::JobFailed { job_id, .. }
+            | Self::Phase { job_id, .. } => Some(*job_id),
+        }
+    }
 }
 
 /// Why a command failed: the text form of each is the `code` of `msm.error/1`.

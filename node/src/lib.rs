@@ -11,6 +11,7 @@
 
 pub mod blob;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -13,7 +13,7 @@ use msm_protocol::limits::JOB_INPUT_BYTES;
 use tokio::sync::mpsc;
 
 use super::{
-    hints,
+    events, hints,
     render::{self, progress::Progress},
     screen::{Screen, Stop},
 };
@@ -93,6 +93,9 @@ impl Call {
 
     /// Sends the command through `door`, shows what happens and the answer.
     pub async fn carry_out<D: Door>(self, door: &D, screen: &mut Screen) -> Result<(), Stop> {
+        if matches!(self.request.command, Command::Watch { .. }) {
+            return events::follow(door, self.request, screen).await;
+        }
         self.refuse_binary_on_terminal(door, screen).await?;
         let response = with_progress(door, self.request, screen).await?;
         show(response, &self.output, screen)

@@ -12,6 +12,7 @@ pub mod completion;
 pub mod demo;
 pub mod doctor;
 pub mod door;
+pub mod events;
 pub mod grant;
 pub mod help;
 pub mod hints;
@@ -116,6 +117,8 @@ pub enum Verb {
     Status(status::Status),
     /// Jobs of the running node
     Jobs(jobs::Jobs),
+    /// What happens, a line each
+    Events(events::Events),
     /// Let a service use a part of this device
     Grant(grant::Grant),
     /// Take a grant back
@@ -174,6 +177,7 @@ impl Verb {
             Self::Peers(it) => it.meaning(),
             Self::Status(it) => it.meaning(),
             Self::Jobs(it) => it.meaning(),
+            Self::Events(it) => it.meaning(),
             Self::Grant(it) => it.meaning(),
             Self::RevokeGrant(it) => it.meaning(),
             Self::Grants(it) => it.meaning(),

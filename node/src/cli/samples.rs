@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::{
     command::{
         Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState, MarketRow, PeerRow,
-        PendingRow, Plan, PlanRow, Reply, Request, Response, ServiceDetail, ServiceRow, Status,
+        PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail, ServiceRow, Status,
     },
     resources::{
         ledger::{Entry, Outcome},
@@ -60,6 +60,7 @@ pub fn job() -> JobReport {
         tasks: 16,
         tasks_done: 16,
         tasks_rerun: 2,
+        reruns: Reruns { lost: 2, ..Reruns::default() },
         devices: vec![
             device("attic", 9, true, None),
             device("garage", 7, false, None),
@@ -268,7 +269,7 @@ impl Door for SampleDoor {
                 let error = CommandError::new(ErrorCode::NotFound, format!("no job begins with {id:?}"));
                 return Err(error.or_try("msm jobs"));
             }
-            Command::Watch => std::future::pending().await,
+            Command::Watch { .. } => std::future::pending().await,
             Command::Status => 0,
             Command::Peers => 1,
             Command::Jobs => 2,

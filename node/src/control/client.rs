@@ -73,7 +73,7 @@ impl Door for ControlClient {
             let message = format!("input-too-large: {} bytes, at most {INPUT_BYTES}", request.input.len());
             return Err(CommandError::new(ErrorCode::Usage, message));
         }
-        let watching = request.command == crate::command::Command::Watch;
+        let watching = matches!(request.command, crate::command::Command::Watch { .. });
         tokio::select! {
             outcome = self.talk(request, &events) => outcome,
             // A watcher that went away would otherwise hold its connection until the next event.

@@ -94,7 +94,7 @@ impl Door for Fake {
                 Ok(reply.swap_remove(at).into())
             }
             Command::Peers => std::future::pending().await,
-            Command::Watch => {
+            Command::Watch { .. } => {
                 let mut n = 0;
                 loop {
                     if events.send(joined(n)).await.is_err() {
@@ -206,7 +206,7 @@ async fn a_watcher_gets_events_until_it_leaves() {
     let rig = Rig::start();
     let (sender, mut queue) = events();
     let client = rig.client();
-    let watch = tokio::spawn(async move { client.execute(Command::Watch.into(), sender).await });
+    let watch = tokio::spawn(async move { client.execute(Command::Watch { job: None }.into(), sender).await });
     let first = tokio::time::timeout(LONG, queue.recv()).await.expect("events come while the command runs");
     assert_eq!(first, Some(joined(0)));
     drop(queue);

@@ -8,22 +8,20 @@ use std::{
 
 use msm_protocol::{PeerId, Refusal, RefusalCode, SecretKey, device::DeviceInfo, limits::DEVICE_LIST};
 use msm_sandbox::Sandbox;
-use tokio::sync::{OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     command::{Event, JobReport},
     config::{Config, Who},
     monitor::Monitor,
     net::NetHandle,
-    node::{markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots},
+    node::{events::Events, markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots},
     resources::{Steward, words::Kin},
     store::StoreHandle,
 };
 
 /// Peers remembered as banned; the oldest is forgotten for the newest. *Judgement.*
 const BANS: usize = 256;
-/// Events that a slow listener may lag behind before it misses some.
-pub const EVENT_BACKLOG: usize = 1_024;
 
 /// Questions to the coordinator, who owns the tables of peers and jobs.
 #[derive(Debug)]
@@ -40,8 +38,8 @@ pub enum Ask {
     MarketChanged(msm_protocol::MarketId),
     /// A market is not trusted any more.
     MarketRemoved(msm_protocol::MarketId),
-    /// A peer has told about itself.
-    Told(PeerId, Box<DeviceInfo>),
+    /// A peer has told about itself, or would not.
+    Told(PeerId, Option<Box<DeviceInfo>>),
 }
 
 /// Shared by every task of one node.
@@ -90,8 +88,8 @@ pub struct Context {
     pub connected: watch::Receiver<Arc<Vec<PeerId>>>,
     /// To the coordinator.
     pub asks: mpsc::Sender<Ask>,
-    /// To everybody who watches.
-    pub events: broadcast::Sender<Event>,
+    /// Everybody who listens.
+    pub events: Events,
     /// Peers not dealt with for a while.
     pub bans: Mutex<HashMap<PeerId, Instant>>,
 }
@@ -116,9 +114,9 @@ impl Context {
         matches!(tokio::time::timeout(patience, there).await, Ok(Ok(_)))
     }
 
-    /// Tells everybody who watches. Nobody watching is fine.
+    /// Tells everybody whom it concerns. Nobody listening is fine.
     pub fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
+        self.events.emit(&event);
     }
 
     /// Tells the coordinator.

@@ -3,7 +3,7 @@
 //! It never waits for the network: whatever takes time runs as a task of its own and reports back.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -70,6 +70,8 @@ pub struct Coordinator {
     streams: HashMap<PeerId, Arc<Semaphore>>,
     /// Somebody has entered the routing table since the DHT was last told what is here.
     routed: bool,
+    /// Connected peers that have not told their names yet; `connected` bounds them.
+    nameless: HashSet<PeerId>,
     /// When it was last told.
     announced: Option<Instant>,
 }
@@ -93,6 +95,7 @@ impl Coordinator {
             blocked: Vec::new(),
             streams: HashMap::new(),
             routed: false,
+            nameless: HashSet::new(),
             announced: None,
         }
     }
@@ -192,9 +195,8 @@ impl Coordinator {
     fn joined(&mut self, peer: PeerId, address: &Multiaddr, inbound: bool) {
         self.peers.connected(peer, address, inbound, Instant::now());
         self.publish_connected();
-        let name = self.peers.name(&peer);
         tracing::info!(peer = peer.short(), %address, inbound, "peer connected");
-        self.ctx.emit(Event::PeerJoined { peer_id: peer, name });
+        self.nameless.insert(peer);
         self.spawn_device_query(peer);
         for market in self.ctx.markets.view().iter() {
             self.spawn_sync_with(market.id, peer);
@@ -208,7 +210,15 @@ impl Coordinator {
         self.publish_connected();
         self.ctx.net.unroute(peer).await;
         tracing::info!(peer = peer.short(), reason, "peer left");
+        self.introduce(peer);
         self.ctx.emit(Event::PeerLeft { peer_id: peer, name, reason });
+    }
+
+    /// Tells that a peer has joined, when its name is known or is not going to be.
+    fn introduce(&mut self, peer: PeerId) {
+        if self.nameless.remove(&peer) {
+            self.ctx.emit(Event::PeerJoined { peer_id: peer, name: self.peers.name(&peer) });
+        }
     }
 
     fn publish_connected(&self) {
@@ -322,6 +332,9 @@ impl Coordinator {
         let strikes = self.strikes.entry(peer).or_default();
         *strikes += 1;
         tracing::warn!(peer = peer.short(), what, strikes = *strikes, "misbehaviour");
+        let (name, reason) = (self.peers.name(&peer), what.to_owned());
+        let struck = Event::Struck { job_id: None, peer_id: peer, name, task: None, reason, evidence: None };
+        self.ctx.emit(struck);
         if *strikes >= STRIKES {
             self.strikes.remove(&peer);
             if self.blocked.len() >= BLOCKED {
@@ -341,7 +354,12 @@ impl Coordinator {
     async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Peers(answer) => drop(answer.send(self.peers.snapshots())),
-            Ask::Told(peer, info) => self.peers.told(&peer, *info),
+            Ask::Told(peer, info) => {
+                if let Some(info) = info {
+                    self.peers.told(&peer, *info);
+                }
+                self.introduce(peer);
+            }
             Ask::Job(report) => {
                 self.jobs.retain(|job| job.job_id != report.job_id);
                 self.jobs.push_front(*report);
@@ -407,9 +425,8 @@ impl Coordinator {
     fn spawn_device_query(&self, peer: PeerId) {
         let ctx = self.ctx.clone();
         tokio::spawn(async move {
-            if let Ok(info) = ctx.net.device(peer, &Discovery { v: 1, need: None }).await {
-                ctx.tell(Ask::Told(peer, Box::new(info))).await;
-            }
+            let info = ctx.net.device(peer, &Discovery { v: 1, need: None }).await.ok();
+            ctx.tell(Ask::Told(peer, info.map(Box::new))).await;
         });
     }
 

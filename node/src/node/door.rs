@@ -4,19 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use msm_market_index::resolve::closest;
-use msm_protocol::{Manifest, PeerId, document::Status};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use msm_protocol::{JobId, Manifest, PeerId, document::Status};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     consent,
     context::{Ask, Context},
     coordinator::dialable,
+    events::{Filter, Subscription},
     job,
     markets::Found,
 };
 use crate::{
     command::{
-        Command, CommandError, Door, ErrorCode, Event, JobReport, PeerRow, Reply, Request, Response, Search,
+        Command, CommandError, Door, ErrorCode, Event, JobReport, JobState, PeerRow, Reply, Request, Response, Search,
         ServiceDetail, ServiceRow, Status as NodeStatus,
     },
     home::Home,
@@ -36,43 +37,26 @@ pub struct NodeDoor {
 
 impl Door for NodeDoor {
     async fn execute(&self, request: Request, events: mpsc::Sender<Event>) -> Result<Response, CommandError> {
-        let feed = Feed::start(self.ctx.events.subscribe(), events);
-        let result = self.carry_out(request).await;
-        feed.finish().await;
-        result
-    }
-}
-
-/// Copies the node's events to one door while a command runs.
-struct Feed {
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Feed {
-    fn start(mut source: broadcast::Receiver<Event>, sink: mpsc::Sender<Event>) -> Self {
-        let (stop, mut stopped) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    event = source.recv() => match event {
-                        // A door that does not read misses events; the command does not wait for it.
-                        Ok(event) => drop(sink.try_send(event)),
-                        Err(broadcast::error::RecvError::Lagged(_)) => {}
-                        Err(broadcast::error::RecvError::Closed) => return,
-                    },
-                    _ = &mut stopped => return,
-                }
+        match &request.command {
+            Command::Invoke(invoke) => {
+                let (ctx, invoke, job_id) = (self.ctx.clone(), (**invoke).clone(), job::random_job_id()?);
+                let _listening = self.listen(Filter::Own(job_id), events);
+                job::invoke(ctx, job_id, request, invoke).await
             }
-        });
-        Self { stop, task }
-    }
-
-    /// Ends after everything that was emitted so far was copied.
-    async fn finish(self) {
-        let _ = self.stop.send(());
-        let _ = self.task.await;
+            Command::Watch { job } => {
+                let filter = match job {
+                    Some(id) => Filter::Job(self.running(id).await?),
+                    None => Filter::All,
+                };
+                let _listening = self.listen(filter, events);
+                // The caller ends it by going away.
+                std::future::pending().await
+            }
+            _ => {
+                let _listening = self.listen(Filter::Node, events);
+                self.carry_out(request.command).await
+            }
+        }
     }
 }
 
@@ -98,16 +82,20 @@ impl NodeDoor {
         }
     }
 
-    async fn carry_out(&self, request: Request) -> Result<Response, CommandError> {
+    /// Sends events to a door that reads them.
+    fn listen(&self, filter: Filter, events: mpsc::Sender<Event>) -> Option<Subscription> {
+        (!events.is_closed()).then(|| self.ctx.events.subscribe(filter, events))
+    }
+
+    async fn carry_out(&self, command: Command) -> Result<Response, CommandError> {
         let ctx = &self.ctx;
-        match request.command.clone() {
+        match command {
             Command::Status => Ok(Reply::Status(Box::new(self.status())).into()),
             Command::Peers => Ok(Reply::Peers { peers: self.peers().await }.into()),
             Command::Jobs => Ok(Reply::Jobs { jobs: self.jobs().await }.into()),
             Command::Job { id } => self.job(&id).await,
             Command::Search(search) => Ok(Reply::Services { services: self.search(&search).await? }.into()),
             Command::Show { service } => Ok(Reply::Service(Box::new(self.show(&service).await?)).into()),
-            Command::Invoke(invoke) => job::invoke(ctx.clone(), request, *invoke).await,
             Command::MarketAdd { target, alias } => {
                 Ok(Reply::Market(ctx.markets.add(ctx, &target, alias.as_deref()).await?).into())
             }
@@ -126,11 +114,8 @@ impl NodeDoor {
             Command::Pending => Ok(consent::pending(ctx).await.into()),
             Command::History { today } => Ok(consent::history(ctx, today).await?.into()),
             Command::Connect { address } => self.connect(&address).await,
-            Command::Watch => {
-                // The caller ends it by going away.
-                std::future::pending::<()>().await;
-                Err(CommandError::new(ErrorCode::Failed, "watch ended"))
-            }
+            // Those that last have a door of their own.
+            Command::Invoke(_) | Command::Watch { .. } => Err(CommandError::new(ErrorCode::Failed, "not carried out")),
         }
     }
 
@@ -192,10 +177,24 @@ impl NodeDoor {
     }
 
     async fn job(&self, id: &str) -> Result<Response, CommandError> {
+        Ok(Reply::Job(Box::new(self.find_job(id).await?)).into())
+    }
+
+    /// The job whose id begins with `id`, which must not have ended.
+    async fn running(&self, id: &str) -> Result<JobId, CommandError> {
+        let job = self.find_job(id).await?;
+        if job.state == JobState::Running {
+            return Ok(job.job_id);
+        }
+        let message = format!("not-found: job {} has ended; nothing more happens in it", job.job_id.short());
+        Err(CommandError::new(ErrorCode::NotFound, message).or_try(format!("msm jobs show {}", job.job_id.short())))
+    }
+
+    async fn find_job(&self, id: &str) -> Result<JobReport, CommandError> {
         let jobs = self.jobs().await;
         let mut found = jobs.into_iter().filter(|job| job.job_id.to_string().starts_with(id));
         match (found.next(), found.next()) {
-            (Some(job), None) => Ok(Reply::Job(Box::new(job)).into()),
+            (Some(job), None) => Ok(job),
             (Some(_), Some(_)) => {
                 let message = format!("{id:?} begins several job ids");
                 Err(CommandError::new(ErrorCode::Usage, message).or_try("msm jobs"))

@@ -4,12 +4,13 @@
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
 //! 4. [`frames`], [`worker`], [`slots`], [`standing`]: serving others. [`job`]: using others.
-//! 5. [`door`]: carrying out commands; [`consent`]: those about grants.
+//! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
 pub mod consent;
 pub mod context;
 pub mod coordinator;
 pub mod door;
+pub mod events;
 pub mod fetch;
 pub mod frames;
 pub mod job;
@@ -28,13 +29,14 @@ use std::{
 
 use msm_protocol::PeerId;
 use msm_sandbox::{Sandbox, SandboxConfig};
-use tokio::sync::{OnceCell, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 
 pub use door::NodeDoor;
 
 use self::{
-    context::{Context, EVENT_BACKLOG},
+    context::Context,
     coordinator::{ASKS, Coordinator},
+    events::Events,
     markets::Markets,
     packages::Packages,
     slots::Slots,
@@ -170,7 +172,7 @@ impl Node {
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),
             connected,
             asks,
-            events: broadcast::Sender::new(EVENT_BACKLOG),
+            events: Events::default(),
             bans: Mutex::default(),
         });
         let coordinator = Coordinator::new(ctx.clone(), connected_sender, address_sender);

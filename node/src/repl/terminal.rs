@@ -102,7 +102,7 @@ async fn watch<D: Door>(door: D, above: SyncSender<String>, busy: Arc<AtomicBool
             }
         }
     };
-    let _ = tokio::join!(door.execute(Command::Watch.into(), events), print);
+    let _ = tokio::join!(door.execute(Command::Watch { job: None }.into(), events), print);
 }
 
 /// The line editor, in a thread of its own: it blocks while somebody thinks.

@@ -304,7 +304,8 @@ impl Node {
     pub async fn watch(&self) -> Watch {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let door = self.door();
-        let task = tokio::spawn(async move { drop(door.execute(command::Command::Watch.into(), sender).await) });
+        let task =
+            tokio::spawn(async move { drop(door.execute(command::Command::Watch { job: None }.into(), sender).await) });
         let mut watch = Watch { events, task };
         // A watch that is being set up may miss an event: wait for one that it has seen.
         watch.settled(self).await;

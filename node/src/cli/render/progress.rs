@@ -8,7 +8,8 @@ use msm_protocol::{PeerId, limits::REASON_BYTES};
 use super::text::{clean, count, milliseconds};
 use crate::{
     cli::screen::{Screen, Style},
-    command::Event,
+    clock,
+    command::{Event, Why},
 };
 
 /// Bars on the screen: more devices than a job may have (64), fewer than would fill a terminal for ever.
@@ -108,7 +109,11 @@ impl Bars {
                 }
                 self.keep(event);
             }
-            Event::TaskFailed { .. } | Event::DeviceRefused { .. } => self.keep(event),
+            Event::TaskFailed { .. }
+            | Event::DeviceRefused { .. }
+            | Event::Struck { .. }
+            | Event::TaskWithdrawn { .. }
+            | Event::TaskChecked { agrees: false, .. } => self.keep(event),
             _ => {}
         }
     }
@@ -174,9 +179,9 @@ pub fn line(event: &Event) -> Option<String> {
         Event::DeviceRefused { peer_id, name: n, code, reason, .. } => {
             format!("{}: refused: {}: {}", name(n, peer_id), clean(code, NAME_CHARS), clean(reason, REASON_BYTES))
         }
-        Event::TaskFailed { peer_id, task, attempt, code, reason, .. } => format!(
+        Event::TaskFailed { peer_id, name: n, task, attempt, code, reason, .. } => format!(
             "task {task}, attempt {attempt} on {}: {}: {}",
-            peer_id.short(),
+            name(n, peer_id),
             clean(code, NAME_CHARS),
             clean(reason, REASON_BYTES)
         ),
@@ -184,8 +189,61 @@ pub fn line(event: &Event) -> Option<String> {
         Event::JobFailed { job_id, error } => {
             format!("job {}: failed: {}", job_id.short(), clean(error, REASON_BYTES))
         }
-        Event::TaskStarted { .. } | Event::TaskDone { .. } | Event::Phase { .. } => return None,
+        Event::Paused { until, tasks_back } => {
+            let until = until.map_or_else(|| "msm resume".to_owned(), |until| clock::told(until, clock::now()));
+            format!("lending paused until {until}; {} handed back", count(u64::from(*tasks_back), "task"))
+        }
+        Event::Resumed { reason } => format!("lending again: {}", clean(reason, REASON_BYTES)),
+        Event::Struck { peer_id, name: n, task, reason, evidence, .. } => {
+            let task = task.map_or_else(String::new, |task| format!(" in task {task}"));
+            let proof = evidence.as_ref().map_or_else(String::new, |hash| format!(" (evidence {})", clean(hash, 128)));
+            format!("{}: struck{task}: {}{proof}", name(n, peer_id), clean(reason, REASON_BYTES))
+        }
+        Event::JobResumed { job_id, service, tasks, tasks_done } => format!(
+            "job {}: goes on: {}, {tasks_done} of {} done",
+            job_id.short(),
+            clean(service, 128),
+            count(u64::from(*tasks), "task")
+        ),
+        Event::TaskChecked { task, peer_id, name: n, by, by_name, agrees: false, .. } => {
+            format!("task {task}: {} does not agree with {}", name(by_name, by), name(n, peer_id))
+        }
+        Event::TaskWithdrawn { task, peer_id, name: n, .. } => {
+            format!("task {task}: the answer of {} counts no more", name(n, peer_id))
+        }
+        Event::TaskStarted { .. }
+        | Event::TaskRetried { .. }
+        | Event::TaskDone { .. }
+        | Event::TaskChecked { .. }
+        | Event::Phase { .. } => return None,
     })
+}
+
+/// The event as one line, whichever it is.
+pub fn full(event: &Event) -> String {
+    let name = |name: &str, peer: &PeerId| {
+        if name.is_empty() { peer.short() } else { clean(name, NAME_CHARS) }
+    };
+    match event {
+        Event::TaskStarted { peer_id, name: n, task, attempt, why, .. } => {
+            let why = if *why == Why::Fresh { String::new() } else { format!(" ({})", why.as_str()) };
+            format!("task {task}, attempt {attempt} on {}{why}", name(n, peer_id))
+        }
+        Event::TaskRetried { task, peer_id, name: n, from, from_name, reason, .. } => format!(
+            "task {task}: from {} to {}: {}",
+            name(from_name, from),
+            name(n, peer_id),
+            clean(reason, REASON_BYTES)
+        ),
+        Event::TaskDone { peer_id, name: n, task, done, tasks, .. } => {
+            format!("task {task}: done by {}, {done} of {tasks}", name(n, peer_id))
+        }
+        Event::TaskChecked { task, peer_id, name: n, by, by_name, .. } => {
+            format!("task {task}: {} agrees with {}", name(by_name, by), name(n, peer_id))
+        }
+        Event::Phase { job_id, name } => format!("job {}: {}", job_id.short(), clean(name, NAME_CHARS)),
+        other => line(other).unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
@@ -203,8 +261,8 @@ mod tests {
             Event::Phase { job_id, name: "resolve".into() },
             Event::JobStarted { job_id, service: "home/image-blur@1.2.0".into(), tasks: 16 },
             Event::DeviceJoined { job_id, peer_id, name: "attic".into(), local: false },
-            Event::TaskStarted { job_id, peer_id, task: 0, attempt: 0 },
-            Event::TaskDone { job_id, peer_id, task: 0, attempt: 0, done: 1, tasks: 16 },
+            Event::TaskStarted { job_id, peer_id, name: "attic".into(), task: 0, attempt: 0, why: Why::Fresh },
+            Event::TaskDone { job_id, peer_id, name: "attic".into(), task: 0, attempt: 0, done: 1, tasks: 16 },
             Event::DeviceLost {
                 job_id,
                 peer_id,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cli::hints,
-    command::{JobReport, JobState, MarketRow, PeerRow, Plan, Reply, ServiceDetail, ServiceRow, Status},
+    command::{JobReport, JobState, MarketRow, PeerRow, Plan, Reply, Reruns, ServiceDetail, ServiceRow, Status},
 };
 
 /// Characters of a line of free text.
@@ -195,12 +195,12 @@ fn jobs(rows: &[JobReport]) -> String {
 /// One job; `output` names where its output was written.
 pub fn job(it: &JobReport, output: Option<&str>) -> String {
     let mut text = format!(
-        "job {}  {}  {}  {}, {} run again  {}\n",
+        "job {}  {}  {}  {}, {}  {}\n",
         it.job_id.short(),
         clean(&it.service, TEXT_CHARS),
         state(it.state),
         count(u64::from(it.tasks_done), "task"),
-        it.tasks_rerun,
+        again(it.tasks_rerun, it.reruns),
         milliseconds(it.wall_ms)
     );
     if !it.devices.is_empty() {
@@ -237,6 +237,17 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
         text.push_str(&lines(rows));
     }
     text
+}
+
+/// How many attempts were made again, and why.
+fn again(all: u32, Reruns { lost, failed, straggler, check }: Reruns) -> String {
+    let reasons = [("lost", lost), ("failed", failed), ("straggler", straggler), ("check", check)];
+    let reasons: Vec<String> =
+        reasons.iter().filter(|(_, count)| *count > 0).map(|(reason, count)| format!("{reason} {count}")).collect();
+    match reasons.as_slice() {
+        [] => format!("{all} run again"),
+        reasons => format!("{all} run again ({})", reasons.join(", ")),
+    }
 }
 
 fn plan(it: &Plan) -> String {
@@ -420,7 +431,14 @@ mod tests {
         &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
         &["PEER    EQS     RTT  NETWORK", "garage   88  3.2 ms  high", "garage    -       -  -", "12D3KooW"],
         &["JOB", "7f7f", "home/image-blur@1.2.0", "16/16", "1.08 s"],
-        &["job 7f7f", "16 tasks, 2 run again", "this device", "lost: connection closed", "note", "kitchen?[2J"],
+        &[
+            "job 7f7f",
+            "16 tasks, 2 run again (lost 2)",
+            "this device",
+            "lost: connection closed",
+            "note",
+            "kitchen?[2J",
+        ],
         &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
         &["SERVICE", "image-blur", "media/image", "6/6", "home"],
         &["●●●●●● 6/6", "radius=INTEGER  blur radius in pixels  [default 3, 1..50]"],

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     Invocation, Record, Round,
+    again::Attempts,
     ask::Resolved,
     discover, error_of,
     remote::{self, FromRemote, Terms, ToRemote},
@@ -91,6 +92,7 @@ impl Invocation {
             count,
             hashes: vec![None; inputs.len()],
             outputs: vec![None; inputs.len()],
+            attempts: Attempts::default(),
             inputs,
             remotes: HashMap::new(),
             names: told_apart(&self.ctx, found),
@@ -138,6 +140,7 @@ pub(super) struct Driver<'a> {
     /// Hashes of inputs that were sent to somebody.
     pub(super) hashes: Vec<Option<ContentHash>>,
     pub(super) outputs: Vec<Option<Bytes>>,
+    pub(super) attempts: Attempts,
     pub(super) remotes: HashMap<PeerId, mpsc::Sender<ToRemote>>,
     pub(super) names: HashMap<PeerId, String>,
     // Dropping these ends every stream and kills every local child.
@@ -356,13 +359,13 @@ impl Driver<'_> {
         let mut end = None;
         while let Some(output) = self.state.poll_output() {
             match output {
-                Output::Start { worker, attempt, why: _ } => self.start(worker, attempt),
+                Output::Start { worker, attempt, why } => self.start(worker, attempt, why),
                 Output::Cancel { worker, attempt } => self.cancel(worker, attempt),
                 Output::Accepted { attempt, worker } => self.accepted(worker, attempt),
                 Output::Kept { attempt, .. } => self.kept.extend(self.arrived.take().map(|bytes| (attempt, bytes))),
                 Output::Withdrawn { task, worker } => self.withdrawn(task, worker),
                 Output::Checked { task, worker, by, agrees } => {
-                    tracing::debug!(job = self.record.report.job_id.short(), task, %worker, %by, agrees, "checked");
+                    self.tell_checked(task, worker, by, agrees);
                 }
                 Output::Struck { worker, task, by, .. } => self.struck(worker, task, by),
                 Output::Dropped { attempt, worker, why } => {
@@ -380,14 +383,12 @@ impl Driver<'_> {
         end
     }
 
-    fn start(&mut self, worker: Worker, attempt: AttemptRef) {
+    fn start(&mut self, worker: Worker, attempt: AttemptRef, why: msm_scheduler::Why) {
         let Some(input) = self.inputs.get(attempt.task as usize).cloned() else { return };
-        let peer_id = self.peer_of(worker);
-        let (job_id, AttemptRef { task, attempt: number }) = (self.record.report.job_id, attempt);
         match worker {
             Worker::Local => self.start_here(attempt, input),
             Worker::Remote(peer) => {
-                let hash = self.hash_of(task, &input);
+                let hash = self.hash_of(attempt.task, &input);
                 let sent =
                     self.remotes.get(&peer).map(|remote| remote.try_send(ToRemote::Start { attempt, input, hash }));
                 if !matches!(sent, Some(Ok(()))) {
@@ -397,9 +398,7 @@ impl Driver<'_> {
                 }
             }
         }
-        if self.op == TaskOp::Run {
-            self.ctx.emit(Event::TaskStarted { job_id, peer_id, task, attempt: number });
-        }
+        self.started_on(worker, attempt, why);
     }
 
     fn hash_of(&mut self, task: u32, input: &Bytes) -> ContentHash {
@@ -443,9 +442,8 @@ impl Driver<'_> {
     }
 
     fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
-        let AttemptRef { task, attempt } = attempt;
-        if let Some(place) = self.outputs.get_mut(task as usize) {
-            *place = self.kept.remove(&AttemptRef { task, attempt }).or_else(|| self.arrived.take());
+        if let Some(place) = self.outputs.get_mut(attempt.task as usize) {
+            *place = self.kept.remove(&attempt).or_else(|| self.arrived.take());
         }
         let peer_id = self.peer_of(worker);
         self.record.report.tasks_done += 1;
@@ -453,11 +451,7 @@ impl Driver<'_> {
         if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
             device.tasks += 1;
         }
-        let (job_id, done, tasks) =
-            (self.record.report.job_id, self.record.report.tasks_done, self.record.report.tasks);
-        if self.op == TaskOp::Run {
-            self.ctx.emit(Event::TaskDone { job_id, peer_id, task, attempt, done, tasks });
-        }
+        self.done_by(peer_id, attempt);
     }
 
     /// A liar's output is thrown away; the task is done again.
@@ -471,6 +465,7 @@ impl Driver<'_> {
             device.tasks = device.tasks.saturating_sub(1);
         }
         self.record.progress();
+        self.tell_withdrawn(task, peer_id);
     }
 
     /// Nothing more goes to a liar: its stream is closed.
@@ -478,6 +473,7 @@ impl Driver<'_> {
         let (peer_id, finder) = (self.peer_of(worker), self.name(self.peer_of(by)));
         let reason = format!("it gave a wrong result for task {task}, found by {finder}");
         self.note(format!("{} was struck out: {reason}", self.name(peer_id)));
+        self.tell_struck(peer_id, task, &reason, None);
         self.leave(peer_id, reason);
     }
 }

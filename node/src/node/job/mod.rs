@@ -3,6 +3,7 @@
 pub use discover::settle;
 pub(crate) use split::{frame, inputs_of};
 
+mod again;
 mod ask;
 mod choose;
 mod discover;
@@ -29,15 +30,21 @@ use msm_sandbox::{Budget, Call, Op};
 
 use self::{ask::Resolved, record::Record};
 use super::{context::Context, packages::Installed};
-use crate::command::{CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Response};
+use crate::command::{
+    CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Reruns, Response,
+};
 
 /// Start-up of a worker that does not have the package yet; a guess until it is measured per link. *Judgement.*
 const STARTUP: Duration = Duration::from_millis(50);
 
 /// Carries out an invocation.
-pub async fn invoke(ctx: Arc<Context>, request: Request, invoke: Invoke) -> Result<Response, CommandError> {
+pub async fn invoke(
+    ctx: Arc<Context>,
+    job_id: JobId,
+    request: Request,
+    invoke: Invoke,
+) -> Result<Response, CommandError> {
     let deadline = invoke.deadline_ms.map(Duration::from_millis);
-    let job_id = random_job_id().map_err(|e| CommandError::new(ErrorCode::Failed, e))?;
     let job = Invocation::new(ctx.clone(), job_id, invoke, request.input);
     let result = match deadline {
         Some(limit) => match tokio::time::timeout(limit, job.run()).await {
@@ -55,9 +62,11 @@ pub async fn invoke(ctx: Arc<Context>, request: Request, invoke: Invoke) -> Resu
     result
 }
 
-fn random_job_id() -> Result<JobId, String> {
+/// A name for a new job.
+pub fn random_job_id() -> Result<JobId, CommandError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|e| format!("no random numbers: {e}"))?;
+    let failed = |e| CommandError::new(ErrorCode::Failed, format!("no random numbers: {e}"));
+    getrandom::fill(&mut bytes).map_err(failed)?;
     Ok(JobId::from_bytes(bytes))
 }
 
@@ -79,6 +88,7 @@ impl Invocation {
             tasks: 0,
             tasks_done: 0,
             tasks_rerun: 0,
+            reruns: Reruns::default(),
             devices: Vec::new(),
             wall_ms: 0.0,
             output_bytes: 0,

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
-use msm_protocol::{PeerId, Refusal, job::AttemptRef, manifest::Engine};
+use msm_protocol::{
+    PeerId, Refusal,
+    job::{AttemptRef, TaskOp},
+    manifest::Engine,
+};
 use msm_scheduler::Worker;
 
 use super::{
+    again::Before,
     discover,
     drive::{Driver, NOTES},
 };
@@ -27,8 +32,58 @@ impl Driver<'_> {
     pub(super) fn failed(&mut self, peer: PeerId, attempt: AttemptRef, refusal: &Refusal) {
         let AttemptRef { task, attempt } = attempt;
         let (job_id, code, reason) = (self.record.report.job_id, refusal.code.to_string(), refusal.reason.clone());
-        self.note(format!("task {task} failed on {}: {refusal}", self.name(peer)));
-        self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, task, attempt, code, reason });
+        let name = self.name(peer);
+        self.note(format!("task {task} failed on {name}: {refusal}"));
+        self.attempts.failed(task, peer, refusal.to_string());
+        self.ctx.emit(Event::TaskFailed { job_id, peer_id: peer, name, task, attempt, code, reason });
+    }
+
+    /// An attempt was handed out: a first one, or a further one with its reason.
+    pub(super) fn started_on(&mut self, worker: Worker, attempt: AttemptRef, why: msm_scheduler::Why) {
+        if self.op != TaskOp::Run {
+            return;
+        }
+        let AttemptRef { task, attempt } = attempt;
+        let (job_id, peer_id) = (self.record.report.job_id, self.peer_of(worker));
+        let (why, before) = self.attempts.started(task, why, self.ctx.local);
+        let name = self.name(peer_id);
+        if let Some(Before { peer: from, reason }) = before {
+            let (from_name, name) = (self.name(from), name.clone());
+            let retried = Event::TaskRetried { job_id, task, attempt, peer_id, name, from, from_name, why, reason };
+            self.ctx.emit(retried);
+        }
+        self.ctx.emit(Event::TaskStarted { job_id, peer_id, name, task, attempt, why });
+    }
+
+    /// A task's result counts.
+    pub(super) fn done_by(&mut self, peer_id: PeerId, attempt: AttemptRef) {
+        if self.op != TaskOp::Run {
+            return;
+        }
+        let AttemptRef { task, attempt } = attempt;
+        let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
+        let (done, tasks) = (self.record.report.tasks_done, self.record.report.tasks);
+        self.ctx.emit(Event::TaskDone { job_id, peer_id, name, task, attempt, done, tasks });
+    }
+
+    /// A device's answer was compared with another's.
+    pub(super) fn tell_checked(&mut self, task: u32, worker: Worker, by: Worker, agrees: bool) {
+        let (job_id, peer_id, by) = (self.record.report.job_id, self.peer_of(worker), self.peer_of(by));
+        let (name, by_name) = (self.name(peer_id), self.name(by));
+        self.ctx.emit(Event::TaskChecked { job_id, task, peer_id, name, by, by_name, agrees });
+    }
+
+    /// An answer counts no more.
+    pub(super) fn tell_withdrawn(&mut self, task: u32, peer_id: PeerId) {
+        let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
+        self.ctx.emit(Event::TaskWithdrawn { job_id, task, peer_id, name });
+    }
+
+    /// A device was found out; `evidence` is the hash of what proves it.
+    pub(super) fn tell_struck(&mut self, peer_id: PeerId, task: u32, reason: &str, evidence: Option<String>) {
+        let (job_id, name) = (Some(self.record.report.job_id), self.name(peer_id));
+        let reason = reason.to_owned();
+        self.ctx.emit(Event::Struck { job_id, peer_id, name, task: Some(task), reason, evidence });
     }
 
     pub(super) fn leave(&mut self, peer: PeerId, reason: String) {
@@ -52,6 +107,7 @@ impl Driver<'_> {
         let peer_id = self.peer_of(worker);
         let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
         self.leave(peer_id, reason.clone());
+        self.attempts.lost(peer_id, &reason);
         self.note(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
         self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
     }
@@ -79,5 +135,6 @@ impl Driver<'_> {
     pub(super) fn tally(&mut self) {
         let progress = self.state.progress();
         self.record.report.tasks_rerun = progress.reruns + progress.hedges;
+        self.record.report.reruns = self.attempts.reruns;
     }
 }

@@ -77,6 +77,7 @@ impl Door for Arc<Node> {
             tasks: 1,
             tasks_done: 1,
             tasks_rerun: 0,
+            reruns: Default::default(),
             devices: vec![],
             wall_ms: 1.0,
             output_bytes: output.len() as u64,

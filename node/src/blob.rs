@@ -79,9 +79,33 @@ impl Blob {
     }
 }
 
+impl Default for Blob {
+    fn default() -> Self {
+        Self::Memory(Bytes::new())
+    }
+}
+
 impl From<Bytes> for Blob {
     fn from(bytes: Bytes) -> Self {
         Self::Memory(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Memory(bytes.into())
+    }
+}
+
+impl From<String> for Blob {
+    fn from(text: String) -> Self {
+        Self::Memory(text.into())
+    }
+}
+
+impl From<&'static str> for Blob {
+    fn from(text: &'static str) -> Self {
+        Self::Memory(Bytes::from_static(text.as_bytes()))
     }
 }
 

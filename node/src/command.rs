@@ -5,7 +5,6 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
 use msm_protocol::{
     ContentHash, JobId, MarketId, PeerId,
     device::Network,
@@ -14,9 +13,13 @@ use msm_protocol::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::resources::{
-    ledger::Entry,
-    words::{Audience, Kin, Precision, Right},
+use crate::{
+    blob::Blob,
+    body::Body,
+    resources::{
+        ledger::Entry,
+        words::{Audience, Kin, Precision, Right},
+    },
 };
 
 /// What a node can be asked.
@@ -159,27 +162,27 @@ pub struct Request {
     /// What to do.
     pub command: Command,
     /// Input bytes of an invocation; empty otherwise.
-    pub input: Bytes,
+    pub input: Blob,
 }
 
 impl From<Command> for Request {
     fn from(command: Command) -> Self {
-        Self { command, input: Bytes::new() }
+        Self { command, input: Blob::default() }
     }
 }
 
 /// A reply and its bulk output.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Response {
     /// What happened.
     pub reply: Reply,
     /// Output bytes of an invocation; empty otherwise.
-    pub output: Bytes,
+    pub output: Body,
 }
 
 impl From<Reply> for Response {
     fn from(reply: Reply) -> Self {
-        Self { reply, output: Bytes::new() }
+        Self { reply, output: Body::default() }
     }
 }
 

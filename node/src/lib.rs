@@ -10,6 +10,7 @@
 //!    [`proxy`]: the door for browsers.
 
 pub mod blob;
+pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod command;

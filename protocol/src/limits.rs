@@ -87,8 +87,12 @@ pub const NAME_BYTES: usize = 40;
 
 // ---- Jobs ----------------------------------------------------------------------------------------------------------
 
-/// Input of a whole job, where the manifest says nothing smaller.
+/// Input of a whole job that must be held in memory to be cut, where the manifest says nothing smaller. A manifest that
+/// says just this sets no limit of its own where parts are pieces of the input: see [`JOB_DISK_BYTES`].
 pub const JOB_INPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Input of a whole job whose parts are pieces of it (`bytes:SIZE`, `lines:N`), on disk: as many tasks as a job may have,
+/// each of the largest size.
+pub const JOB_DISK_BYTES: u64 = TASKS_PER_JOB as u64 * TASK_BYTES as u64;
 /// Tasks of one job: bounds bookkeeping, not input size.
 pub const TASKS_PER_JOB: usize = 1_024;
 /// Aimed-at input of one task.

@@ -89,14 +89,14 @@ pub(crate) trait Sink {
 }
 
 /// The number of tasks for an input of so many units and bytes; see the module's text.
-pub(crate) fn task_count(units: u64, bytes: u64, want: u32, target_bytes: u64) -> u64 {
+pub fn task_count(units: u64, bytes: u64, want: u32, target_bytes: u64) -> u64 {
     let by_size = bytes.div_ceil(target_bytes.max(1));
     let most = units.min(msm_protocol::limits::TASKS_PER_JOB as u64).max(1);
     u64::from(want).max(by_size).clamp(1, most)
 }
 
 /// The units of task `index` of `count`.
-pub(crate) fn units_of(index: u64, count: u64, units: u64) -> std::ops::Range<u64> {
+pub fn units_of(index: u64, count: u64, units: u64) -> std::ops::Range<u64> {
     // units <= 2^40 and count <= 1,024: far from overflow; u128 spares the proof.
     let cut = |i: u64| (u128::from(i) * u128::from(units) / u128::from(count.max(1))) as u64;
     cut(index)..cut(index + 1)

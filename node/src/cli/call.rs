@@ -3,13 +3,13 @@
 use std::{
     fs,
     io::{self, BufRead, Read, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     pin::pin,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
-use msm_protocol::limits::JOB_INPUT_BYTES;
+use msm_protocol::limits::{JOB_DISK_BYTES, JOB_INPUT_BYTES};
 use tokio::sync::mpsc;
 
 use super::{
@@ -17,7 +17,12 @@ use super::{
     render::{self, progress::Progress},
     screen::{Screen, Stop},
 };
-use crate::command::{Command, CommandError, Door, EVENT_QUEUE, ErrorCode, Event, JobState, Reply, Request, Response};
+use crate::{
+    blob::Blob,
+    body::Body,
+    command::{Command, CommandError, Door, EVENT_QUEUE, ErrorCode, Event, JobState, Reply, Request, Response},
+    control::spool,
+};
 
 /// Whether standard input may be read as a job's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +103,7 @@ impl Call {
         }
         self.refuse_binary_on_terminal(door, screen).await?;
         let response = with_progress(door, self.request, screen).await?;
-        show(response, &self.output, screen)
+        show(response, &self.output, screen).await
     }
 
     /// Asks for the service's output type first when its output would land on a terminal: a picture there helps
@@ -171,26 +176,34 @@ async fn with_progress<D: Door>(door: &D, request: Request, screen: &mut Screen)
 }
 
 /// Shows a response: output to its place, then the report to stdout, or to stderr when stdout has the output.
-fn show(response: Response, output: &Output, screen: &mut Screen) -> Result<(), Stop> {
-    let Response { reply, output: bytes } = response;
+async fn show(response: Response, output: &Output, screen: &mut Screen) -> Result<(), Stop> {
+    let Response { reply, output: mut body } = response;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let Reply::Job(job) = &reply else { return show_reply(&reply, now, screen) };
     match output {
         Output::None => return show_reply(&reply, now, screen),
         Output::File(path) => {
-            write_output(path, &bytes)?;
+            write_body(path, body).await?;
             if screen.style.json {
                 return screen.result_json(&reply);
             }
             screen.result_line(render::reply::job(job, Some(&path.display().to_string())))?;
         }
         Output::Stdout | Output::Unsaid if screen.style.json => return screen.result_json(&reply),
-        Output::Unsaid if screen.style.out_terminal && !render::text::is_text(&bytes) => {
-            return Err(binary(&job.service, "binary").into());
-        }
         Output::Stdout | Output::Unsaid => {
-            screen.result(&bytes)?;
-            if screen.style.out_terminal && !bytes.ends_with(b"\n") {
+            if *output == Output::Unsaid && screen.style.out_terminal {
+                let bytes = body.whole(JOB_INPUT_BYTES).await.map_err(unread)?;
+                if !render::text::is_text(&bytes) {
+                    return Err(binary(&job.service, "binary").into());
+                }
+                body = bytes.into();
+            }
+            let mut last = None;
+            while let Some(bytes) = body.next().await.map_err(unread)? {
+                screen.result(&bytes)?;
+                last = bytes.last().copied();
+            }
+            if screen.style.out_terminal && last != Some(b'\n') {
                 screen.result(b"\n")?;
             }
             if !screen.style.quiet {
@@ -215,37 +228,82 @@ fn show_reply(reply: &Reply, now: u64, screen: &mut Screen) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Reads a job's input; nothing is started for a file that is not there.
-pub fn read_input(path: &Path, stdin: Stdin) -> Result<Bytes, CommandError> {
+/// The output broke off on its way here.
+fn unread(error: io::Error) -> CommandError {
+    CommandError::new(ErrorCode::Failed, format!("the output did not arrive: {error}"))
+}
+
+/// Opens a job's input; nothing is started for a file that is not there. What comes through a pipe is read to its end
+/// first: what is too much for memory into a file without a name in the folder for temporary files.
+pub fn read_input(path: &Path, stdin: Stdin) -> Result<Blob, CommandError> {
     if path == Path::new("-") {
         if stdin == Stdin::Taken {
             let message = "standard input holds the commands here; give the input as a file";
             return Err(CommandError::new(ErrorCode::Usage, message));
         }
-        return read_bounded(io::stdin().lock(), path);
+        return read_all(io::stdin().lock(), path, JOB_DISK_BYTES);
     }
     let failed = |error: io::Error| {
         let code = if error.kind() == io::ErrorKind::NotFound { ErrorCode::NotFound } else { ErrorCode::Failed };
         CommandError::new(code, format!("cannot read {}: {error}", path.display()))
     };
     let file = fs::File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_dir() {
         return Err(CommandError::new(ErrorCode::Usage, format!("{} is a folder, not a file", path.display())));
     }
-    read_bounded(file, path)
+    if !meta.is_file() || meta.len() <= MEMORY_BYTES {
+        return read_all(file, path, JOB_DISK_BYTES);
+    }
+    if meta.len() > JOB_DISK_BYTES {
+        return Err(too_large(path, JOB_DISK_BYTES));
+    }
+    Blob::of_file(file).map_err(failed)
 }
 
-fn read_bounded(reader: impl Read, path: &Path) -> Result<Bytes, CommandError> {
-    let mut bytes = Vec::new();
-    reader
-        .take(JOB_INPUT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| CommandError::new(ErrorCode::Failed, format!("cannot read {}: {error}", path.display())))?;
-    if bytes.len() as u64 > JOB_INPUT_BYTES {
-        let message = format!("input-too-large: {} has more than {JOB_INPUT_BYTES} bytes", path.display());
-        return Err(CommandError::new(ErrorCode::Usage, message));
+/// A file up to this size is read at once, so that it may change while the job runs. *Judgement.*
+const MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+/// The first bytes of an input, by which its type is known.
+const FIRST_BYTES: usize = 64;
+
+/// The first bytes of an input.
+pub fn first_bytes(input: &Blob) -> Vec<u8> {
+    match input {
+        Blob::Memory(bytes) => bytes.iter().take(FIRST_BYTES).copied().collect(),
+        Blob::File { file, offset, len } => {
+            let mut first = vec![0; FIRST_BYTES.min(*len as usize)];
+            // One that cannot be read here will be told when it is used.
+            let _ = file.read_exact_at(&mut first, *offset);
+            first
+        }
     }
-    Ok(bytes.into())
+}
+
+fn read_all(mut reader: impl Read, path: &Path, most: u64) -> Result<Blob, CommandError> {
+    let failed =
+        |error: io::Error| CommandError::new(ErrorCode::Failed, format!("cannot read {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    reader.by_ref().take(JOB_INPUT_BYTES.min(most) + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let held = bytes.len() as u64;
+    if held > most {
+        return Err(too_large(path, most));
+    }
+    if held <= JOB_INPUT_BYTES {
+        return Ok(bytes.into());
+    }
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    file.write_all(&bytes).map_err(|error| failed(spool::full(error, held)))?;
+    drop(bytes);
+    let copied = io::copy(&mut reader.take(most - held + 1), &mut file);
+    if copied.map_err(|error| failed(spool::full(error, held)))? > most - held {
+        return Err(too_large(path, most));
+    }
+    Blob::of_file(file).map_err(failed)
+}
+
+fn too_large(path: &Path, most: u64) -> CommandError {
+    let message = format!("input-too-large: {} has more than {most} bytes", path.display());
+    CommandError::new(ErrorCode::Usage, message)
 }
 
 /// Checks before the work that its output has a place to go.
@@ -264,35 +322,71 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a file so that other programs see the old or the whole new one. What is no plain file (`/dev/null`, a pipe)
-/// is written to as it is.
-pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    let failed =
-        |error: io::Error| CommandError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display()));
-    match fs::metadata(path) {
-        Ok(there) if !there.is_file() => {
-            return fs::OpenOptions::new()
-                .write(true)
-                .open(path)
-                .and_then(|mut it| it.write_all(bytes))
-                .map_err(failed);
+/// A file that is being written: other programs see the old or the whole new one. What is no plain file (`/dev/null`, a
+/// pipe) is written to as it is.
+enum Writing {
+    There(fs::File),
+    Beside(tempfile::NamedTempFile, PathBuf),
+}
+
+impl Writing {
+    fn begin(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Ok(Self::There(fs::OpenOptions::new().write(true).open(path)?));
         }
-        _ => {}
+        // A link stays a link: the file behind it is replaced.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".msm-").permissions(mode); // Made smaller by the umask, as for any new file.
+        Ok(Self::Beside(builder.tempfile_in(folder_of(&target))?, target))
     }
-    // A link stays a link: the file behind it is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".msm-").permissions(mode); // Made smaller by the umask, as for any new file.
-    let mut file = builder.tempfile_in(folder_of(&target)).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.persist(&target).map_err(|error| failed(error.error))?;
-    Ok(())
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::There(file) => file.write_all(bytes),
+            Self::Beside(file, _) => file.write_all(bytes),
+        }
+    }
+
+    fn end(self) -> io::Result<()> {
+        match self {
+            Self::There(_) => Ok(()),
+            Self::Beside(file, target) => file.persist(&target).map(drop).map_err(|error| error.error),
+        }
+    }
+}
+
+fn unwritten(path: &Path, bytes: u64, error: io::Error) -> CommandError {
+    let error = spool::full(error, bytes);
+    CommandError::new(ErrorCode::Failed, format!("cannot write {}: {error}", path.display()))
+}
+
+/// Writes a file so that other programs see the old or the whole new one.
+pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+    let written = Writing::begin(path).and_then(|mut file| {
+        file.put(bytes)?;
+        file.end()
+    });
+    written.map_err(|error| unwritten(path, bytes.len() as u64, error))
+}
+
+/// The same with what arrives piece by piece: when it breaks off, the old file stays and nothing half is left.
+pub async fn write_body(path: &Path, mut body: Body) -> Result<(), CommandError> {
+    let bytes = body.len();
+    let failed = |error| unwritten(path, bytes, error);
+    let mut file = Writing::begin(path).map_err(failed)?;
+    while let Some(piece) = body.next().await.map_err(unread)? {
+        file.put(&piece).map_err(failed)?;
+    }
+    file.end().map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use bytes::Bytes;
 
     use super::*;
     use crate::cli::{
@@ -335,12 +429,35 @@ mod tests {
 
     #[test]
     fn b31_an_endless_input_is_cut_at_the_cap() {
-        let error = read_bounded(io::repeat(7), Path::new("/dev/zero")).unwrap_err();
-        assert!(error.message.starts_with("input-too-large"), "{}", error.message);
+        for most in [1_000, JOB_INPUT_BYTES + 1_000] {
+            let read = |bytes: u64| read_all(io::repeat(7).take(bytes), Path::new("/dev/zero"), most);
+            let error = read(u64::MAX).unwrap_err();
+            assert!(error.message.starts_with("input-too-large"), "{}", error.message);
+            let input = read(most).unwrap();
+            assert_eq!((input.len(), input.in_memory().is_some()), (most, most <= JOB_INPUT_BYTES));
+            assert_eq!(first_bytes(&input), [7; FIRST_BYTES]);
+        }
     }
+
+    #[tokio::test]
+    async fn b97_an_output_that_breaks_off_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out.bin");
+        write_body(&file, Bytes::from_static(b"old").into()).await.unwrap();
+        let broken = futures::stream::iter([Ok(Bytes::from_static(b"ne")), Err(io::Error::other("gone"))]);
+        let error = write_body(&file, Body::arriving(3, Box::pin(broken))).await.unwrap_err();
+        assert!(error.message.contains("did not arrive"), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half is left");
+        if Path::new("/dev/full").exists() {
+            let error = write_body(Path::new("/dev/full"), Bytes::from_static(b"x").into()).await.unwrap_err();
+            assert!(error.message.contains("disk-full"), "{error}");
+        }
+    }
+
     fn call(service: &str, output: Output) -> Call {
         let invoke = crate::command::Invoke { service: service.into(), ..Default::default() };
-        let request = Request { command: Command::Invoke(Box::new(invoke)), input: Bytes::new() };
+        let request = Request { command: Command::Invoke(Box::new(invoke)), input: Blob::default() };
         Call { request, output, without_node: WithoutNode::Start, consent: None }
     }
 

@@ -11,7 +11,10 @@ use super::{
     hints,
     values::{self, EngineWish, LossWish, NetworkWish, Require},
 };
-use crate::command::{self, Command, CommandError, Devices, ErrorCode, Request};
+use crate::{
+    blob::Blob,
+    command::{self, Command, CommandError, Devices, ErrorCode, Request},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,14 +82,15 @@ impl Invoke {
         let params = collect(self.params, &self.service)?;
         let url = self.input.as_deref().and_then(web_address);
         let input = match (&self.input, url) {
-            (_, Some(url)) => bytes::Bytes::copy_from_slice(url.as_bytes()),
+            (_, Some(url)) => url.to_owned().into(),
             (Some(path), None) => call::read_input(path, stdin)?,
-            (None, None) => bytes::Bytes::new(),
+            (None, None) => Blob::default(),
         };
         let name = self.input.as_deref().filter(|path| *path != Path::new("-")).map(Path::to_string_lossy);
         let input_type = match url {
             Some(_) => Some(URL_LIST.to_owned()),
-            None => self.input.is_some().then(|| values::media_type(name.as_deref(), &input)).flatten(),
+            None if self.input.is_some() => values::media_type(name.as_deref(), &call::first_bytes(&input)),
+            None => None,
         };
         let output = match self.output {
             Some(path) if path == Path::new("-") => Output::Stdout,

@@ -77,7 +77,7 @@ impl Node {
 
 /// Offers the node on its control socket until a signal or the end of the REPL.
 async fn serve(node: &Running, home: &Home, signals: &mut Signals, screen: &mut Screen) -> Result<(), Stop> {
-    let server = ControlServer::bind(home.control_socket()).map_err(refused)?;
+    let server = ControlServer::bind(home.control_socket(), &home.spool_dir()).map_err(refused)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let door = node.door();
     let server = tokio::spawn(server.serve(door.clone(), async move {

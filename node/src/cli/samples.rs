@@ -258,7 +258,7 @@ impl Door for SampleDoor {
             Command::Invoke(_) => {
                 let job = JobReport { state: self.state.unwrap_or(JobState::Done), ..job() };
                 let _ = events.try_send(Event::JobDone { job_id: job.job_id, wall_ms: job.wall_ms });
-                return Ok(Response { reply: Reply::Job(Box::new(job)), output: self.output.clone() });
+                return Ok(Response { reply: Reply::Job(Box::new(job)), output: self.output.clone().into() });
             }
             Command::Show { .. } => {
                 let Some(Reply::Service(mut detail)) = replies().into_iter().nth(6) else { unreachable!() };

@@ -1,14 +1,24 @@
 //! A [`Door`] that leads to a running node through its control socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use tokio::{io::AsyncWriteExt, net::unix::OwnedWriteHalf, sync::mpsc};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::{
+    io::AsyncWriteExt,
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    sync::mpsc,
+};
 
 use super::{
     ControlError, socket,
     wire::{self, ANSWER_BYTES, ASK_BYTES, Answer, Ask, INPUT_BYTES, OUTPUT_BYTES, WireError},
 };
 use crate::{
+    body::Body,
     cli::hints,
     command::{CommandError, Door, ErrorCode, Event, Request, Response},
 };
@@ -41,8 +51,11 @@ impl ControlClient {
                 Ok(Answer::Event(event)) => drop(events.try_send(event)),
                 Ok(Answer::Error(error)) => return Err(error),
                 Ok(Answer::Reply { reply, output_bytes }) => {
-                    let output = wire::read_bulk(&mut reader, output_bytes, OUTPUT_BYTES);
-                    return Ok(Response { reply, output: output.await.map_err(|e| self.lost(&e))? });
+                    let limit = OUTPUT_BYTES;
+                    if output_bytes > limit {
+                        return Err(self.lost(&WireError::TooLong { length: output_bytes, limit }));
+                    }
+                    return Ok(Response { reply, output: arriving(reader, writer, output_bytes) });
                 }
                 Err(error) => return Err(self.lost(&sent.err().unwrap_or(error))),
             }
@@ -61,15 +74,29 @@ impl ControlClient {
 }
 
 async fn send(request: Request, writer: &mut OwnedWriteHalf) -> Result<(), WireError> {
-    let ask = Ask { v: wire::VERSION, command: request.command, input_bytes: request.input.len() as u64 };
+    let ask = Ask { v: wire::VERSION, command: request.command, input_bytes: request.input.len() };
     wire::write_json(writer, &ask, ASK_BYTES).await?;
-    wire::write_bulk(writer, &request.input).await?;
+    wire::write_body(writer, &mut Body::of_pieces([request.input])).await?;
     Ok(writer.flush().await?)
+}
+
+/// The output as it comes through the socket. The node takes a closed connection for a caller that has gone, so both
+/// halves stay open until the end.
+fn arriving(reader: OwnedReadHalf, writer: OwnedWriteHalf, bytes: u64) -> Body {
+    let pieces = futures::stream::try_unfold((reader, writer, bytes), |(mut reader, writer, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let piece = wire::read_piece(&mut reader, left).await.map_err(io::Error::other)?;
+        let left = left - piece.len() as u64;
+        Ok(Some((Bytes::from(piece), (reader, writer, left))))
+    });
+    Body::arriving(bytes, pieces.boxed())
 }
 
 impl Door for ControlClient {
     async fn execute(&self, request: Request, events: mpsc::Sender<Event>) -> Result<Response, CommandError> {
-        if request.input.len() as u64 > INPUT_BYTES {
+        if request.input.len() > INPUT_BYTES {
             let message = format!("input-too-large: {} bytes, at most {INPUT_BYTES}", request.input.len());
             return Err(CommandError::new(ErrorCode::Usage, message));
         }

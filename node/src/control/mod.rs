@@ -10,6 +10,7 @@
 mod client;
 mod server;
 mod socket;
+pub mod spool;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -29,6 +30,9 @@ pub enum ControlError {
     /// What stands in its place is no socket, so it is not ours to remove.
     #[error("{0} is in the way: it is not a socket")]
     NotASocket(PathBuf),
+    /// The folder for large inputs cannot be used.
+    #[error(transparent)]
+    File(#[from] crate::home::FileError),
     /// The system refused.
     #[error("cannot serve {path}: {source}")]
     Io {

@@ -2,7 +2,6 @@
 
 use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -17,14 +16,19 @@ use tracing::{debug, warn};
 use super::{
     ControlError,
     socket::{self, Bound},
-    wire::{self, ANSWER_BYTES, ASK_BYTES, Answer, Ask, INPUT_BYTES, WireError},
+    spool::{Spool, Spooled},
+    wire::{self, ANSWER_BYTES, ASK_BYTES, Answer, Ask, INPUT_BYTES, MEMORY_BYTES, WireError},
 };
-use crate::command::{CommandError, Door, EVENT_QUEUE, ErrorCode, Event, Request, Response};
+use crate::{
+    blob::Blob,
+    body::Body,
+    command::{CommandError, Door, EVENT_QUEUE, ErrorCode, Event, Request, Response},
+};
 
 /// Connections at a time: people, scripts and watchers of one user. *Judgement.*
 pub const CLIENTS: usize = 32;
-/// Input bytes held for all clients together: some of the largest inputs, or many photos.
-pub const INPUT_BUDGET: u64 = 4 * INPUT_BYTES;
+/// Input bytes held in memory for all clients together: half of them may send the most that is held. *Judgement.*
+pub const INPUT_BUDGET: u64 = CLIENTS as u64 / 2 * MEMORY_BYTES;
 /// A client that has connected says what it wants within this.
 pub const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (no file descriptors left), so that it is not repeated at full speed (B93).
@@ -33,13 +37,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// A bound control socket. Its file is removed when the server ends.
 pub struct ControlServer {
     bound: Bound,
+    spool: Spool,
 }
 
 impl ControlServer {
     /// Binds `path`, mode 0600; its folder is made with mode 0700 when it is not there. The socket of a dead process is
-    /// replaced. Must be called inside a tokio runtime.
-    pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        Ok(Self { bound: socket::bind(path)? })
+    /// replaced. Large inputs go to files in `spool`, which is emptied. Must be called inside a tokio runtime.
+    pub fn bind(path: &Path, spool: &Path) -> Result<Self, ControlError> {
+        Ok(Self { bound: socket::bind(path)?, spool: Spool::open(spool)? })
     }
 
     /// Where it listens.
@@ -51,6 +56,7 @@ impl ControlServer {
     pub async fn serve<D: Door + 'static>(self, door: D, stop: impl Future<Output = ()>) {
         let door = Arc::new(door);
         let budget = Arc::new(Semaphore::new(INPUT_BUDGET as usize));
+        let spool = Arc::new(self.spool);
         let mut clients = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
@@ -64,9 +70,9 @@ impl ControlServer {
                 Ok((stream, _)) if !is_own(&stream) => warn!("another user's connection was closed"),
                 Ok((stream, _)) if clients.len() >= CLIENTS => refuse(&stream),
                 Ok((stream, _)) => {
-                    let (door, budget) = (door.clone(), budget.clone());
+                    let (door, budget, spool) = (door.clone(), budget.clone(), spool.clone());
                     clients.spawn(async move {
-                        if let Err(error) = serve_client(stream, &*door, &budget).await {
+                        if let Err(error) = serve_client(stream, &*door, &budget, &spool).await {
                             debug!(%error, "a control client ended early");
                         }
                     });
@@ -98,7 +104,12 @@ fn refuse(stream: &UnixStream) {
     }
 }
 
-async fn serve_client<D: Door>(stream: UnixStream, door: &D, budget: &Semaphore) -> Result<(), WireError> {
+async fn serve_client<D: Door>(
+    stream: UnixStream,
+    door: &D,
+    budget: &Semaphore,
+    spool: &Spool,
+) -> Result<(), WireError> {
     let (mut reader, mut writer) = stream.into_split();
     let ask = tokio::time::timeout(FIRST_FRAME, wire::read_json::<Ask, _>(&mut reader, ASK_BYTES));
     let ask = match ask.await.unwrap_or(Err(WireError::Stalled)) {
@@ -114,13 +125,15 @@ async fn serve_client<D: Door>(stream: UnixStream, door: &D, budget: &Semaphore)
         let text = format!("input-too-large: {} bytes, at most {INPUT_BYTES}", ask.input_bytes);
         return reject(&mut writer, ErrorCode::Usage, &text).await;
     }
-    // Held until the command ends: the job keeps its input for tasks that must be run again.
-    let Ok(_held) = budget.try_acquire_many(ask.input_bytes as u32) else {
+    // Both are held until the command ends: the job keeps its input for tasks that must be run again.
+    let held = if ask.input_bytes > MEMORY_BYTES { 0 } else { ask.input_bytes as u32 };
+    let Ok(_held) = budget.try_acquire_many(held) else {
         let text = format!("busy: other commands hold most of the {INPUT_BUDGET} bytes of input a node keeps");
         return reject(&mut writer, ErrorCode::Failed, &text).await;
     };
-    let input = match wire::read_bulk(&mut reader, ask.input_bytes, INPUT_BYTES).await {
+    let (input, _spooled) = match read_input(&mut reader, ask.input_bytes, spool).await {
         Ok(input) => input,
+        Err(error @ WireError::Io(_)) => return reject(&mut writer, ErrorCode::Failed, &error).await,
         Err(error) => return reject(&mut writer, ErrorCode::Usage, &error).await,
     };
     let request = Request { command: ask.command, input };
@@ -129,6 +142,19 @@ async fn serve_client<D: Door>(stream: UnixStream, door: &D, budget: &Semaphore)
         () = gone(&mut reader) => Ok(()),
         done = execute(request, door, &mut writer) => done,
     }
+}
+
+/// Takes the input into memory, or into a file that lives as long as what is returned with it.
+async fn read_input(
+    reader: &mut OwnedReadHalf,
+    bytes: u64,
+    spool: &Spool,
+) -> Result<(Blob, Option<Spooled>), WireError> {
+    if bytes <= MEMORY_BYTES {
+        return Ok((wire::read_bulk(reader, bytes, MEMORY_BYTES).await?.into(), None));
+    }
+    let spooled = spool.receive(reader, bytes).await?;
+    Ok((spooled.blob(), Some(spooled)))
 }
 
 /// Runs the command and sends what happens and how it ended.
@@ -171,7 +197,7 @@ async fn send_events(
 }
 
 async fn send_outcome(outcome: Result<Response, CommandError>, writer: &mut OwnedWriteHalf) -> Result<(), WireError> {
-    let (answer, output): (Answer, Bytes) = wire::finished(outcome);
+    let (answer, mut output): (Answer, Body) = wire::finished(outcome);
     match wire::write_json(writer, &answer, ANSWER_BYTES).await {
         Ok(()) => {}
         Err(error @ (WireError::TooLong { .. } | WireError::Json(_))) => {
@@ -179,7 +205,7 @@ async fn send_outcome(outcome: Result<Response, CommandError>, writer: &mut Owne
         }
         Err(error) => return Err(error),
     }
-    wire::write_bulk(writer, &output).await?;
+    wire::write_body(writer, &mut output).await?;
     Ok(writer.shutdown().await?)
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::StreamExt;
 use msm_protocol::limits::CHUNK_BYTES;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,9 +22,11 @@ use tokio::{
 use super::{
     ControlClient, ControlServer,
     server::{CLIENTS, INPUT_BUDGET},
-    wire::{self, ANSWER_BYTES, ASK_BYTES, Answer, Ask, INPUT_BYTES},
+    wire::{self, ANSWER_BYTES, ASK_BYTES, Answer, Ask, INPUT_BYTES, MEMORY_BYTES},
 };
 use crate::{
+    blob::Blob,
+    body::Body,
     cli::samples,
     command::{Command, CommandError, Door, ErrorCode, Event, Invoke, Reply, Request, Response, Search},
 };
@@ -78,8 +81,9 @@ impl Door for Fake {
                 for n in 0..3 {
                     let _ = events.try_send(joined(n));
                 }
-                let output = request.input.iter().rev().copied().collect::<Vec<u8>>().into();
-                Ok(Response { reply: Reply::Job(Box::new(samples::job())), output })
+                let input = request.input.whole().await.unwrap();
+                let output = input.iter().rev().copied().collect::<Vec<u8>>();
+                Ok(Response { reply: Reply::Job(Box::new(samples::job())), output: Bytes::from(output).into() })
             }
             // As many events as the door wants, whoever listens.
             Command::Jobs => {
@@ -106,7 +110,7 @@ impl Door for Fake {
             Command::MarketRefresh => Ok(Reply::Jobs { jobs: vec![samples::job(); 20_000] }.into()),
             Command::MarketList => Ok(Response {
                 reply: Reply::Markets { markets: vec![] },
-                output: vec![0; wire::OUTPUT_BYTES as usize + 1].into(),
+                output: Body::arriving(wire::OUTPUT_BYTES + 1, futures::stream::empty().boxed()),
             }),
             other => Err(CommandError::new(ErrorCode::NotFound, format!("{other:?}")).or_try("msm peers")),
         }
@@ -123,7 +127,7 @@ struct Rig {
 impl Rig {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = ControlServer::bind(&folder.path().join("control.sock")).unwrap();
+        let server = ControlServer::bind(&folder.path().join("control.sock"), &folder.path().join("spool")).unwrap();
         let fake = Fake::default();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(server.serve(fake.clone(), async move {
@@ -134,6 +138,11 @@ impl Rig {
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("control.sock")
+    }
+
+    /// Files that inputs lie in.
+    fn spooled(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("spool")).unwrap().count()
     }
 
     fn client(&self) -> ControlClient {
@@ -149,19 +158,21 @@ fn events() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
     mpsc::channel(16)
 }
 
-fn invoke(input: impl Into<Bytes>) -> Request {
+fn invoke(input: impl Into<Blob>) -> Request {
     Request { command: Command::Invoke(Box::default()), input: input.into() }
 }
 
 #[tokio::test]
 async fn a_command_carries_input_events_and_output() {
     let rig = Rig::start();
-    for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES * 3 + 5] {
+    for length in [0, 1, CHUNK_BYTES, CHUNK_BYTES * 3 + 5, MEMORY_BYTES as usize, MEMORY_BYTES as usize + 1] {
         let input: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
         let (sender, mut queue) = events();
         let response = rig.client().execute(invoke(input.clone()), sender).await.unwrap();
         assert_eq!(response.reply, Reply::Job(Box::new(samples::job())));
-        assert!(response.output.iter().eq(input.iter().rev()), "{length} bytes");
+        let output = response.output.whole(u64::MAX).await.unwrap();
+        assert!(output.iter().eq(input.iter().rev()), "{length} bytes");
+        assert_eq!(rig.spooled(), 0, "nothing stays of an input of {length} bytes");
         let mut seen = Vec::new();
         while let Ok(event) = queue.try_recv() {
             seen.push(event);
@@ -231,7 +242,9 @@ async fn what_is_too_large_to_send_is_an_error_and_not_a_silence() {
     assert!(error.message.contains("cannot be sent"), "{error}");
     let error = rig.client().execute(Command::MarketList.into(), events().0).await.unwrap_err();
     assert!(error.message.starts_with("output-too-large"), "{error}");
-    let error = rig.client().execute(invoke(vec![0; INPUT_BYTES as usize + 1]), events().0).await.unwrap_err();
+    let endless = tempfile::tempfile().unwrap();
+    endless.set_len(INPUT_BYTES + 1).unwrap();
+    let error = rig.client().execute(invoke(Blob::of_file(endless).unwrap()), events().0).await.unwrap_err();
     assert!(error.message.starts_with("input-too-large"), "{error}");
 }
 
@@ -342,9 +355,9 @@ async fn one_client_too_many_is_told_so() {
 async fn inputs_of_all_clients_have_one_budget() {
     let rig = Rig::start();
     let mut holders = Vec::new();
-    for _ in 0..INPUT_BUDGET / INPUT_BYTES {
+    for _ in 0..INPUT_BUDGET / MEMORY_BYTES {
         let mut stream = rig.raw().await;
-        let ask = Ask { v: wire::VERSION, command: Command::Invoke(Box::default()), input_bytes: INPUT_BYTES };
+        let ask = Ask { v: wire::VERSION, command: Command::Invoke(Box::default()), input_bytes: MEMORY_BYTES };
         wire::write_json(&mut stream, &ask, ASK_BYTES).await.unwrap();
         holders.push(stream);
     }

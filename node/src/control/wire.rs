@@ -12,11 +12,14 @@
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use msm_protocol::limits::{CHUNK_BYTES, JOB_INPUT_BYTES};
+use msm_protocol::limits::{CHUNK_BYTES, JOB_DISK_BYTES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::command::{Command, CommandError, Event, Reply, Response};
+use crate::{
+    body::Body,
+    command::{Command, CommandError, Event, Reply, Response},
+};
 
 /// Version of this wire. A node and a client of different versions say so instead of guessing.
 pub const VERSION: u32 = 1;
@@ -25,9 +28,11 @@ pub const ASK_BYTES: usize = 64 * 1024;
 /// JSON of one [`Answer`]. The longest is a list of jobs: some hundred bytes for each job and each of its devices.
 pub const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Input of a command: what a job may have.
-pub const INPUT_BYTES: u64 = JOB_INPUT_BYTES;
-/// Output of a command. *Judgement*: a decoded photo is some times larger than the photo.
-pub const OUTPUT_BYTES: u64 = 4 * JOB_INPUT_BYTES;
+pub const INPUT_BYTES: u64 = JOB_DISK_BYTES;
+/// Input that a node holds in memory; more of it goes to a file as it arrives. *Judgement*: most photos.
+pub const MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+/// Output of a command. It passes in pieces and is never held.
+pub const OUTPUT_BYTES: u64 = JOB_DISK_BYTES;
 /// Longest silence in the middle of a message. Both ends are on one machine.
 pub const STALL: Duration = Duration::from_secs(30);
 
@@ -155,22 +160,28 @@ pub async fn read_bulk<R: AsyncRead + Unpin>(reader: &mut R, total: u64, limit: 
     let mut bulk = BytesMut::new();
     let mut left = total;
     while left > 0 {
-        let (kind, length) =
-            tokio::time::timeout(STALL, read_header(reader, STALL)).await.map_err(|_| WireError::Stalled)??;
-        if kind != KIND_BYTES {
-            return Err(WireError::Kind { found: kind, expected: KIND_BYTES as char });
-        }
-        let length = u64::from(length);
-        if length > CHUNK_BYTES as u64 {
-            return Err(WireError::TooLong { length, limit: CHUNK_BYTES as u64 });
-        }
-        if length == 0 || length > left {
-            return Err(WireError::Piece { length, left });
-        }
-        bulk.extend_from_slice(&read_payload(reader, length as usize, STALL).await?);
-        left -= length;
+        let piece = read_piece(reader, left).await?;
+        left -= piece.len() as u64;
+        bulk.extend_from_slice(&piece);
     }
     Ok(bulk.freeze())
+}
+
+/// Reads the next frame of bulk bytes, of which `left` are due.
+pub async fn read_piece<R: AsyncRead + Unpin>(reader: &mut R, left: u64) -> Result<Vec<u8>, WireError> {
+    let header = tokio::time::timeout(STALL, read_header(reader, STALL));
+    let (kind, length) = header.await.map_err(|_| WireError::Stalled)??;
+    if kind != KIND_BYTES {
+        return Err(WireError::Kind { found: kind, expected: KIND_BYTES as char });
+    }
+    let length = u64::from(length);
+    if length > CHUNK_BYTES as u64 {
+        return Err(WireError::TooLong { length, limit: CHUNK_BYTES as u64 });
+    }
+    if length == 0 || length > left {
+        return Err(WireError::Piece { length, left });
+    }
+    read_payload(reader, length as usize, STALL).await
 }
 
 /// Reads `length` bytes, which the caller has checked, without trusting it for the first allocation.
@@ -210,6 +221,14 @@ pub async fn write_bulk<W: AsyncWrite + Unpin>(writer: &mut W, bulk: &[u8]) -> R
     Ok(())
 }
 
+/// Writes what is left of `body`, a piece at a time.
+pub async fn write_body<W: AsyncWrite + Unpin>(writer: &mut W, body: &mut Body) -> Result<(), WireError> {
+    while let Some(piece) = body.next().await? {
+        write_bulk(writer, &piece).await?;
+    }
+    Ok(())
+}
+
 /// Callers have bounded `payload` far below 4 GiB: [`ANSWER_BYTES`] or [`CHUNK_BYTES`].
 async fn write_frame<W: AsyncWrite + Unpin>(writer: &mut W, kind: u8, payload: &[u8]) -> Result<(), WireError> {
     let mut header = [0; 5];
@@ -220,15 +239,15 @@ async fn write_frame<W: AsyncWrite + Unpin>(writer: &mut W, kind: u8, payload: &
 }
 
 /// The answer frame for a finished command, and the bulk bytes after it. What is too large to send is an error.
-pub fn finished(outcome: Result<Response, CommandError>) -> (Answer, Bytes) {
+pub fn finished(outcome: Result<Response, CommandError>) -> (Answer, Body) {
     use crate::command::ErrorCode::Failed;
     match outcome {
-        Ok(Response { output, .. }) if output.len() as u64 > OUTPUT_BYTES => {
+        Ok(Response { output, .. }) if output.len() > OUTPUT_BYTES => {
             let message = format!("output-too-large: {} bytes, at most {OUTPUT_BYTES} leave a node", output.len());
-            (Answer::Error(CommandError::new(Failed, message)), Bytes::new())
+            (Answer::Error(CommandError::new(Failed, message)), Body::default())
         }
-        Ok(Response { reply, output }) => (Answer::Reply { reply, output_bytes: output.len() as u64 }, output),
-        Err(error) => (Answer::Error(error), Bytes::new()),
+        Ok(Response { reply, output }) => (Answer::Reply { reply, output_bytes: output.len() }, output),
+        Err(error) => (Answer::Error(error), Body::default()),
     }
 }
 

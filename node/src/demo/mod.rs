@@ -252,7 +252,7 @@ async fn call(
     watch: &mut impl FnMut(&Event),
 ) -> Result<(JobReport, Bytes), CommandError> {
     let (events, mut receiver) = mpsc::channel(EVENT_QUEUE);
-    let request = Request { command: Command::Invoke(Box::new(invoke)), input };
+    let request = Request { command: Command::Invoke(Box::new(invoke)), input: input.into() };
     let mut running = std::pin::pin!(door.execute(request, events));
     let response = loop {
         tokio::select! {
@@ -265,7 +265,10 @@ async fn call(
         watch(&event);
     }
     match response? {
-        Response { reply: Reply::Job(report), output } => Ok((*report, output)),
+        Response { reply: Reply::Job(report), output } => {
+            let output = output.whole(JOB_INPUT_BYTES).await;
+            Ok((*report, output.map_err(|e| CommandError::new(ErrorCode::Failed, e.to_string()))?))
+        }
         other => Err(CommandError::new(ErrorCode::Failed, format!("not the report of a job: {:?}", other.reply))),
     }
 }

@@ -261,6 +261,12 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     made
 }
 
+/// Makes a new file (mode 0600) to write and read; one that is there already, or a link, is an error.
+pub(crate) fn create_new(path: &Path) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(FILE_MODE).open(path).map_err(io_error("create", path))
+}
+
 /// Removes `path`; `false` when it was not there.
 pub(crate) fn remove(path: &Path) -> Result<bool, FileError> {
     match fs::remove_file(path) {

@@ -219,6 +219,11 @@ impl Home {
         self.cache.join("wasm")
     }
 
+    /// Inputs of running commands that are too large for memory; beside the journals, which may take them over.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.journal_dir().join("spool")
+    }
+
     /// Journals of jobs.
     pub fn journal_dir(&self) -> PathBuf {
         self.data.join("journal")

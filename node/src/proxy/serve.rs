@@ -22,6 +22,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use msm_protocol::limits::JOB_INPUT_BYTES;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -184,7 +185,7 @@ impl<D: Door + 'static> Proxy<D> {
             ..Invoke::default()
         };
         let input = Bytes::copy_from_slice(url.as_str().as_bytes());
-        let request = crate::command::Request { command: Command::Invoke(Box::new(invoke)), input };
+        let request = crate::command::Request { command: Command::Invoke(Box::new(invoke)), input: input.into() };
         let error = match tokio::time::timeout(PAGE_TIME, self.until_done(request)).await {
             Ok(Ok(output)) => return Ok(output),
             Ok(Err(error)) => error,
@@ -208,7 +209,10 @@ impl<D: Door + 'static> Proxy<D> {
             // Nobody looks at the job's progress: its events are dropped at once.
             let (events, _) = mpsc::channel(1);
             let error = match self.door.execute(request.clone(), events).await {
-                Ok(response) => return Ok(response.output),
+                Ok(response) => {
+                    let page = response.output.whole(JOB_INPUT_BYTES).await;
+                    return page.map_err(|error| CommandError::new(ErrorCode::Failed, error.to_string()));
+                }
                 Err(error) if error.code != ErrorCode::NoDevice => return Err(error),
                 Err(error) => error,
             };

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use msm_market_index::{MarketFolder, Signers, pack_folder};
 use msm_node::{
+    blob::Blob,
     command::{
         self, CommandError, Devices, Door, EVENT_QUEUE, Event, Invoke, JobReport, PeerRow, Reply, Request, Response,
         Status,
@@ -316,7 +317,7 @@ impl Node {
     pub async fn invoke(
         &self,
         invoke: Invoke,
-        input: impl Into<Bytes>,
+        input: impl Into<Blob>,
         mut each: impl FnMut(&Event),
     ) -> Result<(JobReport, Bytes), CommandError> {
         let (events, mut queue) = mpsc::channel(EVENT_QUEUE);
@@ -335,13 +336,13 @@ impl Node {
         }
         let Response { reply, output } = outcome?;
         match reply {
-            Reply::Job(report) => Ok((*report, output)),
+            Reply::Job(report) => Ok((*report, output.whole(u64::MAX).await.unwrap())),
             other => panic!("{other:?}"),
         }
     }
 
     /// [`Self::invoke`] for a job that must succeed.
-    pub async fn job(&self, invoke: Invoke, input: impl Into<Bytes>, each: impl FnMut(&Event)) -> (JobReport, Bytes) {
+    pub async fn job(&self, invoke: Invoke, input: impl Into<Blob>, each: impl FnMut(&Event)) -> (JobReport, Bytes) {
         match self.invoke(invoke, input, each).await {
             Ok(done) => done,
             Err(error) => panic!("{}: {error}\n{}", self.name, self.log()),
@@ -500,7 +501,7 @@ impl Crew {
     }
 
     /// Runs a short job until every worker has done a part of it: then all have the package.
-    pub async fn warm(&self, short: &Invoke, input: impl Into<Bytes>) {
+    pub async fn warm(&self, short: &Invoke, input: impl Into<Blob>) {
         let (mut cold, input) = (self.workers.iter().map(|worker| worker.peer).collect::<Vec<_>>(), input.into());
         until("every worker has the package", SOON, async || {
             let (report, _) = self.requester.job(short.clone(), input.clone(), |_| {}).await;

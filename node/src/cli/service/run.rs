@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use msm_protocol::manifest::Permissions;
 use serde::Serialize;
@@ -10,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Folder, Screen, Stop, failed, open, run_failed};
 use crate::{
+    blob::Blob,
     cli::{
         call::{self, Stdin},
         render::text::{bytes, clean_lines, is_text, milliseconds},
@@ -98,8 +98,9 @@ impl Run {
         let variant = variants.first().ok_or_else(|| wrong(WorkshopError::NotFound("no variant".into())))?;
         let input = match &self.input {
             Some(path) => call::read_input(path, stdin)?,
-            None => Bytes::new(),
+            None => Blob::default(),
         };
+        let input = input.whole().await.map_err(|error| CommandError::new(ErrorCode::Failed, error.to_string()))?;
         if let Some(path) = self.output.as_deref().filter(|path| *path != Path::new("-")) {
             call::check_output(path)?;
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use msm_protocol::{
     device::Requirements,
     document::Release,
-    limits::JOB_INPUT_BYTES,
-    manifest::{Engine, Range},
+    limits::{JOB_DISK_BYTES, JOB_INPUT_BYTES},
+    manifest::{Engine, Range, Split},
 };
 use msm_scheduler::DeviceWish;
 
@@ -102,8 +102,8 @@ impl Invocation {
 
     pub(super) fn check_input(&self, manifest: &msm_protocol::Manifest) -> Result<(), CommandError> {
         let usage = |message: String| Err(CommandError::new(ErrorCode::Usage, message));
-        let size = self.input.len() as u64;
-        let cap = manifest.limits.input.min(JOB_INPUT_BYTES);
+        let size = self.input.len();
+        let cap = input_cap(manifest);
         if size > cap {
             return usage(format!("bad-input: {size} bytes of input, {} takes at most {cap}", manifest.name));
         }
@@ -179,6 +179,16 @@ fn accepts(takes: &str, kind: &str) -> bool {
     takes == kind
         || takes == "*/*"
         || takes.strip_suffix("/*").is_some_and(|major| kind.split('/').next() == Some(major))
+}
+
+/// Bytes of input that a job of this service may have: what it says, and what must be held in memory to be cut may be no
+/// more than fits there. Where parts are pieces of the input, the largest number that can be said is no limit.
+fn input_cap(manifest: &msm_protocol::Manifest) -> u64 {
+    let pieces = matches!(manifest.work.split, Split::Bytes(_) | Split::Lines(_)) && !manifest.work.remote;
+    match manifest.limits.input {
+        JOB_INPUT_BYTES if pieces => JOB_DISK_BYTES,
+        own => own.min(JOB_INPUT_BYTES),
+    }
 }
 
 #[cfg(test)]

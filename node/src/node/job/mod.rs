@@ -5,9 +5,11 @@ pub(crate) use split::{frame, inputs_of};
 
 mod again;
 mod ask;
+mod carry;
 mod choose;
 mod discover;
 mod drive;
+mod hear;
 mod record;
 mod remote;
 mod split;
@@ -26,16 +28,21 @@ use msm_protocol::{
     job::{Offer, TaskOp},
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_TIME_MAX},
 };
-use msm_sandbox::{Budget, Call, Op};
+use msm_sandbox::{Budget, Call, Op, Work};
 
-use self::{ask::Resolved, record::Record};
+use self::{ask::Resolved, record::Record, split::unread};
 use super::{context::Context, packages::Installed};
-use crate::command::{
-    CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Reruns, Response,
+use crate::{
+    blob::Blob,
+    body::Body,
+    command::{CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Reruns, Response},
 };
 
 /// Start-up of a worker that does not have the package yet; a guess until it is measured per link. *Judgement.*
 const STARTUP: Duration = Duration::from_millis(50);
+
+/// Bytes that a split or a merge in a sandbox may hold. *Judgement*: a decoded photo is some times larger than the photo.
+const MERGED_BYTES: u64 = 4 * JOB_INPUT_BYTES;
 
 /// Carries out an invocation.
 pub async fn invoke(
@@ -74,13 +81,13 @@ pub fn random_job_id() -> Result<JobId, CommandError> {
 struct Invocation {
     ctx: Arc<Context>,
     invoke: Invoke,
-    input: Bytes,
+    input: Blob,
     phase: Instant,
     record: Record,
 }
 
 impl Invocation {
-    fn new(ctx: Arc<Context>, job_id: JobId, invoke: Invoke, input: Bytes) -> Self {
+    fn new(ctx: Arc<Context>, job_id: JobId, invoke: Invoke, input: Blob) -> Self {
         let report = JobReport {
             job_id,
             service: invoke.service.clone(),
@@ -113,7 +120,7 @@ impl Invocation {
             Steps::Done(output) => {
                 let report = self.record.report.clone();
                 self.ctx.emit(Event::JobDone { job_id: report.job_id, wall_ms: report.wall_ms });
-                Ok(Response { reply: Reply::Job(Box::new(report)), output })
+                Ok(Response { reply: Reply::Job(Box::new(report)), output: Body::of_pieces(output) })
             }
         }
     }
@@ -128,11 +135,11 @@ impl Invocation {
         self.end("discover");
 
         let most = (found.len() as u32 + 1).min(resolved.wish.max).max(1);
-        let want = msm_scheduler::plan::tasks(most, self.input.len() as u64);
+        let want = msm_scheduler::plan::tasks(most, self.input.len());
         let remote = resolved.installed.manifest.work.remote;
         if remote && self.invoke.plan {
             // Cutting the input would do half of the job.
-            let selection = self.select(&resolved, &own, &found, resolved.wish, want, self.input.len() as u64);
+            let selection = self.select(&resolved, &own, &found, resolved.wish, want, self.input.len());
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, want)));
         }
         self.begin("split");
@@ -141,7 +148,7 @@ impl Invocation {
             false => self.split_here(&resolved, want).await?,
         };
         self.end("split");
-        let bytes = inputs.iter().map(|input| input.len() as u64).sum();
+        let bytes = inputs.iter().map(Blob::len).sum();
         let selection = self.select(&resolved, &own, &found, resolved.wish, inputs.len() as u32, bytes);
         if self.invoke.plan {
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, inputs.len() as u32)));
@@ -169,8 +176,8 @@ impl Invocation {
         if self.record.report.state == JobState::Running {
             self.record.report.state = JobState::Done;
         }
-        self.record.report.output_bytes = output.len() as u64;
-        self.record.report.output_sha256 = HEXLOWER.encode(ContentHash::of(&output).as_bytes());
+        self.record.report.output_bytes = output.iter().map(Blob::len).sum();
+        self.record.report.output_sha256 = HEXLOWER.encode(hash_of(&output).await.map_err(unread)?.as_bytes());
         Ok(Steps::Done(output))
     }
 
@@ -183,15 +190,29 @@ impl Invocation {
         self.record.report.phases_ms.push((phase.to_owned(), millis(self.phase.elapsed())));
     }
 
-    async fn merge(&self, resolved: &Resolved, outputs: Vec<Bytes>) -> Result<Bytes, CommandError> {
-        self.call_here(resolved, Op::Merge, split::frame(&outputs)).await
+    /// Puts the outputs together: where that is one after the other, nothing is copied and nothing held; otherwise in a
+    /// sandbox, which has to hold them.
+    async fn merge(&self, resolved: &Resolved, outputs: Vec<Blob>) -> Result<Vec<Blob>, CommandError> {
+        if let Work::Whole | Work::Bytes { .. } | Work::Lines { .. } = resolved.installed.package(&resolved.params).work
+        {
+            return Ok(outputs);
+        }
+        let bytes: u64 = outputs.iter().map(Blob::len).sum();
+        if bytes > MERGED_BYTES {
+            let message = format!("output-too-large: {bytes} bytes of results, at most {MERGED_BYTES} can be merged");
+            return Err(CommandError::new(ErrorCode::ServiceFailed, message));
+        }
+        let mut parts = Vec::with_capacity(outputs.len());
+        for output in &outputs {
+            parts.push(output.whole().await.map_err(unread)?);
+        }
+        Ok(vec![self.call_here(resolved, Op::Merge, split::frame(&parts)).await?.into()])
     }
 
     /// Runs a whole-job step on this device. It handles all of the input, so its budget is the job's, not a task's.
     async fn call_here(&self, resolved: &Resolved, op: Op, input: Bytes) -> Result<Bytes, CommandError> {
         let memory = resolved.installed.budget().memory.max(GUEST_MEMORY);
-        let budget =
-            Budget { memory: memory.max(4 * JOB_INPUT_BYTES), time: TASK_TIME_MAX, output: 4 * JOB_INPUT_BYTES };
+        let budget = Budget { memory: memory.max(MERGED_BYTES), time: TASK_TIME_MAX, output: MERGED_BYTES };
         let call = Call {
             package: Arc::new(resolved.installed.package(&resolved.params)),
             client: self.ctx.local,
@@ -228,14 +249,24 @@ struct Round {
     /// What each does.
     op: TaskOp,
     /// What each gets.
-    inputs: Vec<Bytes>,
+    inputs: Vec<Blob>,
     /// The number that each is told: of tasks, or of those wished for.
     count: u32,
 }
 
 enum Steps {
     Planned(Plan),
-    Done(Bytes),
+    Done(Vec<Blob>),
+}
+
+/// The hash of these bytes one after the other.
+async fn hash_of(pieces: &[Blob]) -> std::io::Result<ContentHash> {
+    let mut hasher = msm_protocol::hash::Hasher::default();
+    let mut body = Body::of_pieces(pieces.iter().cloned());
+    while let Some(bytes) = body.next().await? {
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finish())
 }
 
 fn millis(time: Duration) -> f64 {

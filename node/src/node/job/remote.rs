@@ -11,10 +11,13 @@ use msm_protocol::{
 use msm_scheduler::{Input, OutputId, Worker};
 use tokio::sync::mpsc;
 
-use crate::node::{
-    context::Context,
-    frames::{self, Assembly, FrameError, FrameWriter},
-    packages,
+use crate::{
+    blob::Blob,
+    node::{
+        context::Context,
+        frames::{self, Assembly, FrameError, FrameWriter},
+        packages,
+    },
 };
 
 /// A worker may fetch the package first; after this it is as good as absent.
@@ -24,7 +27,7 @@ const ACCEPT_TIME: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub enum ToRemote {
     /// Send this task.
-    Start { attempt: AttemptRef, input: Bytes, hash: ContentHash },
+    Start { attempt: AttemptRef, input: Blob, hash: ContentHash },
     /// This attempt is not wanted any more.
     Cancel(AttemptRef),
 }
@@ -33,7 +36,7 @@ pub enum ToRemote {
 #[derive(Debug)]
 pub enum FromRemote {
     /// For the scheduler, with the bytes of a result.
-    Input(Input, Option<Bytes>),
+    Input(Input, Option<Blob>),
     /// The offer was taken; the service runs in `engine` there, if it named one.
     Ready { peer: PeerId, credit: u32, engine: Option<Engine> },
     /// The offer was not taken.
@@ -142,7 +145,8 @@ impl Remote {
                 self.sent.insert(attempt, hash);
                 let AttemptRef { task, attempt: number } = attempt;
                 let count = self.terms.count;
-                let header = TaskHeader { hash, size: input.len() as u64, task, count, attempt: number };
+                let header = TaskHeader { hash, size: input.len(), task, count, attempt: number };
+                let input = input.whole().await.map_err(|error| self.lost(error.to_string()))?;
                 self.writer.send_bulk(&ToWorker::Task(header), attempt, input).await
             }
             ToRemote::Cancel(attempt) => {
@@ -206,7 +210,7 @@ impl Remote {
     fn report(&mut self, attempt: AttemptRef, bytes: Bytes) -> Step {
         let Some(arriving) = self.arriving.remove(&attempt) else { return Ok(None) };
         let input = Input::Result { worker: self.worker, attempt, output: arriving.output };
-        Ok(Some(FromRemote::Input(input, Some(bytes))))
+        Ok(Some(FromRemote::Input(input, Some(bytes.into()))))
     }
 
     /// Checks the worker's signature and that it signed for this very task.

@@ -1,25 +1,41 @@
 //! Cutting a job's input into the inputs of its tasks: here, or on a worker that has what it takes.
 
+use std::io;
+
 use bytes::Bytes;
 use msm_protocol::{
     device::DeviceInfo,
     job::TaskOp,
     limits::{TASK_BYTES, TASK_TARGET_BYTES, TASKS_PER_JOB},
 };
-use msm_sandbox::Op;
+use msm_sandbox::{
+    Op, Work,
+    work::{task_count, units_of},
+};
 use msm_scheduler::DeviceWish;
 
 use super::{Invocation, Resolved, Round, discover};
-use crate::command::{CommandError, ErrorCode};
+use crate::{
+    blob::Blob,
+    command::{CommandError, ErrorCode},
+};
 
 /// Devices that may take the one task of a remote split: the best, and two in case it cannot. *Judgement.*
 const SPLITTERS: u32 = 3;
+/// Bytes of an input looked at in one go.
+const SCANNED: usize = 1024 * 1024;
 
 impl Invocation {
-    /// Cuts the input in a sandbox of this device: a hostile picture must not meet the node's own process.
-    pub(super) async fn split_here(&self, resolved: &Resolved, want: u32) -> Result<Vec<Bytes>, CommandError> {
+    /// Cuts the input: where parts are pieces of it, here and without copying; otherwise in a sandbox of this device,
+    /// since a hostile picture must not meet the node's own process.
+    pub(super) async fn split_here(&self, resolved: &Resolved, want: u32) -> Result<Vec<Blob>, CommandError> {
+        let work = resolved.installed.package(&resolved.params).work;
+        if let Some(lengths) = lengths(&self.input, work, want).await.map_err(unread)? {
+            return pieces(&self.input, &lengths);
+        }
         let op = Op::Split { want, target_bytes: TASK_TARGET_BYTES as u64 };
-        inputs_of(&self.call_here(resolved, op, self.input.clone()).await?)
+        let input = self.input.whole().await.map_err(unread)?;
+        Ok(blobs(inputs_of(&self.call_here(resolved, op, input).await?)?))
     }
 
     /// Has the best device that fits cut the input, as a job of one task: the service needs what this device may lack.
@@ -29,13 +45,13 @@ impl Invocation {
         own: &DeviceInfo,
         found: &[discover::Found],
         want: u32,
-    ) -> Result<Vec<Bytes>, CommandError> {
-        if self.input.len() > TASK_BYTES {
+    ) -> Result<Vec<Blob>, CommandError> {
+        if self.input.len() > TASK_BYTES as u64 {
             let message = format!("bad-input: {} bytes, one worker takes at most {TASK_BYTES}", self.input.len());
             return Err(CommandError::new(ErrorCode::Usage, message));
         }
         let wish = DeviceWish { min: 1, max: SPLITTERS, auto: false };
-        let selection = self.select(resolved, own, found, wish, 1, self.input.len() as u64);
+        let selection = self.select(resolved, own, found, wish, 1, self.input.len());
         self.enough_devices(resolved, &selection)?;
         let round = Round { op: TaskOp::Split, inputs: vec![self.input.clone()], count: want };
         let outputs = self.drive(resolved, &selection, found, round).await?;
@@ -44,8 +60,93 @@ impl Invocation {
             report.notes.push(format!("{} cut the input into parts", splitter.name));
         }
         let frames = outputs.first().ok_or_else(|| CommandError::new(ErrorCode::Failed, "nobody cut the input"))?;
-        inputs_of(frames)
+        Ok(blobs(inputs_of(&frames.whole().await.map_err(unread)?)?))
     }
+}
+
+fn blobs(parts: Vec<Bytes>) -> Vec<Blob> {
+    parts.into_iter().map(Blob::from).collect()
+}
+
+/// A job's bytes are not where they were.
+pub(super) fn unread(error: io::Error) -> CommandError {
+    CommandError::new(ErrorCode::Failed, format!("the job's bytes cannot be read: {error}"))
+}
+
+/// The consecutive pieces of `input` that have these lengths.
+pub(super) fn pieces(input: &Blob, lengths: &[u64]) -> Result<Vec<Blob>, CommandError> {
+    if let Some(big) = lengths.iter().find(|length| **length > TASK_BYTES as u64) {
+        let message = format!("bad-input: a task of {big} bytes is over {TASK_BYTES}; what stays together is too long");
+        return Err(CommandError::new(ErrorCode::Usage, message));
+    }
+    let mut at = 0;
+    let piece = |length: &u64| {
+        let piece = input.slice(at, *length);
+        at += length;
+        piece
+    };
+    Ok(lengths.iter().map(piece).collect())
+}
+
+/// The lengths of the parts where they are pieces of the input, cut as `msm_sandbox::work` says; `None` for other works.
+async fn lengths(input: &Blob, work: Work, want: u32) -> io::Result<Option<Vec<u64>>> {
+    let bytes = input.len();
+    let count = |units| task_count(units, bytes, want, TASK_TARGET_BYTES as u64);
+    match work {
+        Work::Whole => Ok(Some(vec![bytes])),
+        Work::Bytes { size } => {
+            let size = size.max(1);
+            let units = bytes.div_ceil(size);
+            let count = count(units);
+            let at = |unit: u64| unit.saturating_mul(size).min(bytes);
+            let length = |index| {
+                let run = units_of(index, count, units);
+                at(run.end) - at(run.start)
+            };
+            Ok(Some((0..count).map(length).collect()))
+        }
+        Work::Lines { n } => {
+            let n = n.max(1);
+            let (mut newlines, mut last) = (0, b'\n');
+            scan(input, |piece, _| {
+                newlines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
+                last = piece.last().copied().unwrap_or(last);
+            })
+            .await?;
+            let units = (newlines + u64::from(last != b'\n')).div_ceil(n);
+            let count = count(units);
+            // Each part but the last ends with the last line of its last unit.
+            let mut ends = (0..count - 1).map(|index| units_of(index, count, units).end.saturating_mul(n));
+            let (mut lengths, mut start, mut line, mut end) = (Vec::with_capacity(count as usize), 0, 0, ends.next());
+            scan(input, |piece, at| {
+                for (offset, _) in piece.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+                    line += 1;
+                    if end == Some(line) {
+                        let cut = at + offset as u64 + 1;
+                        lengths.push(cut - start);
+                        (start, end) = (cut, ends.next());
+                    }
+                }
+            })
+            .await?;
+            lengths.push(bytes - start);
+            Ok(Some(lengths))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Shows all of `input`, piece by piece with the place of each.
+async fn scan(input: &Blob, mut see: impl FnMut(&[u8], u64)) -> io::Result<()> {
+    let mut at = 0;
+    while at < input.len() {
+        let piece = input.read(at, SCANNED).await?;
+        see(&piece, at);
+        at += piece.len() as u64;
+        // Counting a large input takes a while: others have their turn.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// The inputs in a split's output, held to the bounds of a job.
@@ -100,6 +201,49 @@ mod tests {
             assert!(unframe(&cut).is_none_or(|parts| parts.len() < 3), "{end}");
         }
         assert_eq!(unframe(&Bytes::from_static(&[255, 255, 255, 255, 0])), None);
+    }
+
+    #[tokio::test]
+    async fn parts_that_are_pieces_of_the_input_are_cut_as_the_format_says() {
+        type Case = (Work, u32, &'static str, &'static [&'static str]);
+        let table: [Case; 12] = [
+            (Work::Whole, 4, "abc", &["abc"]),
+            (Work::Bytes { size: 2 }, 9, "abcde", &["ab", "cd", "e"]),
+            (Work::Bytes { size: 2 }, 2, "abcde", &["ab", "cde"]),
+            (Work::Bytes { size: 2 }, 3, "", &[""]),
+            (Work::Lines { n: 1 }, 3, "", &[""]),
+            (Work::Lines { n: 1 }, 3, "a", &["a"]),
+            (Work::Lines { n: 1 }, 3, "\n", &["\n"]),
+            (Work::Lines { n: 1 }, 9, "a\nb\nc", &["a\n", "b\n", "c"]),
+            (Work::Lines { n: 2 }, 9, "a\nb\nc\nd\ne\n", &["a\nb\n", "c\nd\n", "e\n"]),
+            (Work::Lines { n: 2 }, 2, "a\nb\nc\nd\ne\n", &["a\nb\n", "c\nd\ne\n"]),
+            (Work::Lines { n: 3 }, 2, "\n\n\n\n", &["\n\n\n", "\n"]),
+            (Work::Lines { n: u64::MAX }, 9, "a\nb\n", &["a\nb\n"]),
+        ];
+        for (work, want, input, expected) in table {
+            let input = Blob::from(input);
+            let cut = pieces(&input, &lengths(&input, work, want).await.unwrap().unwrap()).unwrap();
+            let cut: Vec<_> = cut.iter().map(|piece| piece.in_memory().unwrap().clone()).collect();
+            assert_eq!(cut, expected, "{work:?} {want}");
+        }
+        assert_eq!(lengths(&Blob::from("[]"), Work::JsonArray, 3).await.unwrap(), None);
+        let error = pieces(&Blob::default(), &[TASK_BYTES as u64 + 1]).unwrap_err();
+        assert!(error.message.starts_with("bad-input: a task of 8388609 bytes"), "{error}");
+    }
+
+    /// Lines that lie across the pieces in which an input is looked at.
+    #[tokio::test]
+    async fn a_large_input_is_cut_where_its_lines_end() {
+        let text: String = (0..200_000).map(|n| format!("{n} {}\n", "x".repeat(n % 17))).collect();
+        let input = Blob::from(text.clone());
+        assert!(input.len() > 2 * SCANNED as u64);
+        let lengths = lengths(&input, Work::Lines { n: 7 }, 50).await.unwrap().unwrap();
+        assert_eq!((lengths.len(), lengths.iter().sum::<u64>()), (50, input.len()));
+        for (index, piece) in pieces(&input, &lengths).unwrap().iter().enumerate() {
+            let bytes = piece.whole().await.unwrap();
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            assert!(bytes.ends_with(b"\n") && (index == 49 || lines.is_multiple_of(7)), "{index}");
+        }
     }
 
     #[test]

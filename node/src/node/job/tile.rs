@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::blob::Blob;
+
 /// Bytes of one RGBA pixel.
 const PIXEL: u64 = 4;
 
@@ -14,7 +16,11 @@ pub struct Core {
 
 impl Core {
     /// From a task input: width, rows, rows above, rows below, each u32 LE, then pixels.
-    pub fn of_input(input: &Bytes) -> Option<Self> {
+    pub async fn of_input(input: &Blob) -> Option<Self> {
+        Self::of_header(&input.read(0, 16).await.ok()?)
+    }
+
+    fn of_header(input: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_le_bytes(input.get(at..at + 4)?.try_into().ok()?));
         let (width, rows, above, below) = (word(0)?, word(4)?, word(8)?, word(12)?);
         Some(Self { width, rows: rows.checked_sub(above)?.checked_sub(below)? })
@@ -32,8 +38,8 @@ impl Core {
     }
 
     /// Whether `output` (width and rows, then pixels) has this size.
-    pub fn fits(self, output: &Bytes) -> bool {
-        output.starts_with(&self.header()) && output.len() as u64 == 8 + self.pixels()
+    pub async fn fits(self, output: &Blob) -> bool {
+        output.len() == 8 + self.pixels() && output.read(0, 8).await.is_ok_and(|header| *header == self.header())
     }
 
     /// An output of this size that shows nothing.
@@ -48,15 +54,15 @@ impl Core {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_tiles_own_size_fits() {
+    #[tokio::test]
+    async fn only_the_tiles_own_size_fits() {
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        let core = Core::of_input(&words(&[3, 7, 2, 1]).into()).unwrap();
+        let core = Core::of_input(&words(&[3, 7, 2, 1]).into()).await.unwrap();
         assert_eq!(core, Core { width: 3, rows: 4 });
-        assert!(core.fits(&core.blank()));
-        assert!(!core.fits(&Core { width: 4, rows: 3 }.blank()));
-        assert!(!core.fits(&core.blank().slice(..55)));
-        assert_eq!(Core::of_input(&words(&[3, 1, 2, 1]).into()), None);
-        assert_eq!(Core::of_input(&Bytes::from_static(&[0; 15])), None);
+        assert!(core.fits(&core.blank().into()).await);
+        assert!(!core.fits(&Core { width: 4, rows: 3 }.blank().into()).await);
+        assert!(!core.fits(&core.blank().slice(..55).into()).await);
+        assert_eq!(Core::of_input(&words(&[3, 1, 2, 1]).into()).await, None);
+        assert_eq!(Core::of_input(&vec![0; 15].into()).await, None);
     }
 }

@@ -45,7 +45,7 @@ impl Door for Arc<Node> {
         self.jobs.fetch_add(1, Ordering::SeqCst);
         let Command::Invoke(invoke) = request.command else { panic!("{:?}", request.command) };
         assert_eq!((invoke.service.as_str(), invoke.input_type.as_deref()), (SERVICE, Some("text/uri-list")));
-        let url = String::from_utf8(request.input.to_vec()).unwrap();
+        let url = String::from_utf8(request.input.whole().await.unwrap().to_vec()).unwrap();
         let output = match (url.as_str(), invoke.params["mode"].as_str()) {
             (_, Some("page")) => format!("<p>all of {url}"),
             ("http://slow.example/", _) => {
@@ -86,7 +86,7 @@ impl Door for Arc<Node> {
             error: None,
             notes: vec![],
         };
-        Ok(Done { reply: Reply::Job(Box::new(report)), output: output.into() })
+        Ok(Done { reply: Reply::Job(Box::new(report)), output: bytes::Bytes::from(output).into() })
     }
 }
 

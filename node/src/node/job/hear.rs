@@ -1,0 +1,80 @@
+//! What a driver hears from the streams of its workers, and what of it the scheduler is told.
+
+use msm_protocol::{Refusal, RefusalCode};
+use msm_sandbox::Work;
+use msm_scheduler::{Input, Trust, Worker};
+
+use super::{drive::Driver, remote::FromRemote, tile::Core};
+use crate::{blob::Blob, command::Event, node::fetch::BAN};
+
+impl Driver<'_> {
+    pub(super) async fn hear(&mut self, report: FromRemote) {
+        match report {
+            FromRemote::Input(input, bytes) => {
+                if let (Input::Result { worker: Worker::Remote(peer), attempt, .. }, Some(bytes)) = (&input, &bytes)
+                    && !self.has_shape(attempt.task, bytes).await
+                {
+                    let (peer, what) = (*peer, "an output that is not the size of its tile".to_owned());
+                    return Box::pin(self.hear(FromRemote::Lied(peer, what))).await;
+                }
+                match &input {
+                    Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
+                    Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
+                        self.failed(*peer, *attempt, refusal);
+                        // Another one has to say so too, or to do better.
+                        if self.remotes.len() == 1 && self.no_local() {
+                            self.hire_spare();
+                        }
+                    }
+                    _ => {}
+                }
+                let input = self.weigh(input);
+                self.arrived = bytes;
+                self.handle(input);
+            }
+            FromRemote::Ready { peer, credit, engine } => {
+                let worker = Worker::Remote(peer);
+                self.joined(worker, engine);
+                self.handle(Input::WorkerReady { worker, credit, trust: Trust::default() });
+            }
+            FromRemote::Refused(peer, refusal) => {
+                self.remotes.remove(&peer);
+                let (job_id, name, code) = (self.record.report.job_id, self.name(peer), refusal.code.to_string());
+                self.note(format!("{name} did not take the job: {refusal}"));
+                let reason = refusal.reason.clone();
+                self.ctx.emit(Event::DeviceRefused { job_id, peer_id: peer, name, code, reason });
+                self.refusals.push((peer, refusal));
+                self.hire_spare();
+            }
+            FromRemote::Lied(peer, what) => {
+                self.ctx.ban(peer, BAN, &what).await;
+                self.leave(peer, what.clone());
+                self.handle(Input::WorkerLost { worker: Worker::Remote(peer), reason: what });
+            }
+        }
+    }
+
+    /// Whether an output can be one of this task: a picture's tile has a size that nobody may change.
+    async fn has_shape(&self, task: u32, output: &Blob) -> bool {
+        let (Work::ImageRows { .. }, Some(input)) = (self.package.work, self.inputs.get(task as usize)) else {
+            return true;
+        };
+        match Core::of_input(input).await {
+            Some(core) => core.fits(output).await,
+            None => false,
+        }
+    }
+
+    /// One stranger's word that the service itself fails does not end the job: another device must say so too.
+    fn weigh(&mut self, input: Input) -> Input {
+        let Input::Failed { worker: Worker::Remote(peer), attempt, refusal } = &input else { return input };
+        let first = *self.failed_on.entry(attempt.task).or_insert(*peer);
+        // Where nobody else can be asked, his word is all there is.
+        let alone = self.remotes.len() == 1 && self.no_local() && self.spare.is_empty();
+        if !refusal.code.is_deterministic() || first != *peer || alone {
+            return input;
+        }
+        let refusal = Refusal::new(RefusalCode::TaskCrashed, refusal.to_string());
+        Input::Failed { worker: Worker::Remote(*peer), attempt: *attempt, refusal }
+    }
+}

@@ -37,8 +37,47 @@ impl Market {
     }
 }
 
-/// Writes the folder of a service without input whose script is `source`; one task of it may run for `time` (`10s`).
+/// Bytes of a part of [`WORK`]: as many parts as wanted cost little to carry.
+pub const PART_BYTES: usize = 64;
+/// The service that [`write_work`] writes.
+pub const WORK: &str = "work";
+/// It works as long as it is told, on each byte: `rounds` turns of a loop. Parts and the whole give the same.
+const WORK_SOURCE: &str = "
+export function run(input, ctx) {
+  const { rounds } = ctx.params;
+  const output = new Uint8Array(input.length);
+  for (let at = 0; at < input.length; at++) {
+    let hash = input[at] + 1;
+    for (let turn = 0; turn < rounds; turn++) hash = Math.imul(hash ^ turn, 16777619);
+    output[at] = hash ^ (hash >>> 13);
+  }
+  return output;
+}
+export function* split(input) {
+  for (let at = 0; at < input.length; at += 64) yield input.subarray(at, at + 64);
+}
+export function merge(parts) {
+  const all = Array.from(parts);
+  const output = new Uint8Array(all.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of all) { output.set(part, at); at += part.length; }
+  return output;
+}
+";
+
+/// Writes the folder of [`WORK`]: each [`PART_BYTES`] of its input are a part, and each byte takes `rounds` turns.
+pub fn write_work(folder: &Path) -> Result<PathBuf> {
+    let params = "[params]\nrounds = { type = \"integer\", default = 1000, minimum = 0, maximum = 1000000000 }\n";
+    write(folder, WORK, WORK_SOURCE, "60s", "service", params)
+}
+
+/// Writes the folder of a service without parameters whose script is `source`; its input is cut into pieces of 1 KiB, and
+/// one task of it may run for `time` (`10s`).
 pub fn write_service(folder: &Path, name: &str, source: &str, time: &str) -> Result<PathBuf> {
+    write(folder, name, source, time, "bytes:1KiB", "")
+}
+
+fn write(folder: &Path, name: &str, source: &str, time: &str, split: &str, params: &str) -> Result<PathBuf> {
     let folder = folder.join(name);
     fs::create_dir_all(&folder)?;
     let manifest = format!(
@@ -53,8 +92,8 @@ authors = ["testnet"]
 [io]
 input = ["application/octet-stream"]
 output = "application/octet-stream"
-[work]
-split = "bytes:1KiB"
+{params}[work]
+split = "{split}"
 deterministic = true
 [constraints]
 devices = {{ default = "auto", min = 1, max = 16 }}

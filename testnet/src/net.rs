@@ -1,6 +1,9 @@
 //! Hosts in network namespaces, joined by a bridge in one more of them: nothing outside changes, nothing gets out.
 
 use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -9,7 +12,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::node::Client;
+use crate::{
+    delay::{Counts, Faults, Relay},
+    node::Client,
+};
 
 /// Names of our namespaces begin with it, then follow the test's process and a counter.
 const PREFIX: &str = "msmt";
@@ -40,6 +46,8 @@ pub struct Net {
     /// Begins the name of each of its namespaces.
     prefix: String,
     hosts: Vec<String>,
+    /// Of the hosts whose link was ever told to be bad.
+    relays: BTreeMap<String, Relay>,
     folder: TempDir,
 }
 
@@ -50,7 +58,7 @@ impl Net {
         check()?;
         sweep();
         let prefix = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut net = Self { prefix, hosts: Vec::new(), folder: tempfile::tempdir()? };
+        let mut net = Self { prefix, hosts: Vec::new(), relays: BTreeMap::new(), folder: tempfile::tempdir()? };
         let bridge = net.namespace("bridge");
         ip(&["netns", "add", &bridge])?;
         ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge"])?;
@@ -135,6 +143,54 @@ impl Net {
         ip(&["-n", &self.inside(host)?, "link", "set", INTERFACE, if plugged { "up" } else { "down" }])
     }
 
+    /// From now on the link of `host` treats frames like this, both ways. The first time a relay is put between its port and
+    /// the bridge, which draws from `seed`.
+    pub fn link(&mut self, host: &str, faults: Faults, seed: u64) -> Result<()> {
+        if !self.relays.contains_key(host) {
+            let number = self.number(host)?;
+            let relay = self.relay(number, seed)?;
+            self.relays.insert(host.to_owned(), relay);
+        }
+        self.relays.get(host).context("its relay")?.set(faults);
+        Ok(())
+    }
+
+    /// What the link of `host` did to frames since it was first told to be bad.
+    pub fn counts(&self, host: &str) -> Counts {
+        self.relays.get(host).map(Relay::counts).unwrap_or_default()
+    }
+
+    /// Puts a relay between a port and the bridge: port, bridge of its own, relay, the bridge of all.
+    fn relay(&self, number: usize, seed: u64) -> Result<Relay> {
+        let bridge = self.namespace("bridge");
+        let [port, own, near, far] = ["port", "br", "near", "far"].map(|name| format!("{name}{number}"));
+        let relay = Relay::start(&bridge, &near, &far, seed)?;
+        ip(&["-n", &bridge, "link", "add", &own, "type", "bridge"])?;
+        for (name, master) in [(&near, own.as_str()), (&far, "br0"), (&port, &own)] {
+            ip(&["-n", &bridge, "link", "set", name, "master", master, "up"])?;
+        }
+        ip(&["-n", &bridge, "link", "set", &own, "up"])?;
+        Ok(relay)
+    }
+
+    /// Which host it is, from one on.
+    fn number(&self, host: &str) -> Result<usize> {
+        Ok(self.hosts.iter().position(|known| known == host).with_context(|| format!("no host {host}"))? + 1)
+    }
+
+    /// Its address on the bridge.
+    pub fn address(&self, host: &str) -> Result<String> {
+        Ok(address(self.number(host)?))
+    }
+
+    /// Does something on `host`: sockets that it opens belong there.
+    ///
+    /// # Errors
+    /// No such host, or what `act` says.
+    pub fn on<T: Send>(&self, host: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        within(&self.inside(host)?, act)
+    }
+
     /// Takes all IPv4 addresses of `host` away: only its IPv6 link-local one stays.
     pub fn only_link_local(&self, host: &str) -> Result<()> {
         ip(&["-n", &self.inside(host)?, "-4", "addr", "flush", "dev", INTERFACE])
@@ -142,10 +198,9 @@ impl Net {
 
     /// From now on nothing of `from` reaches `to`; the other direction works.
     pub fn drop_one_way(&self, from: &str, to: &str) -> Result<()> {
-        let number = self.hosts.iter().position(|host| host == to).context("no such host")? + 1;
         let rules = format!(
             "table inet testnet {{ chain out {{ type filter hook output priority 0; ip daddr {} drop; }}; }}",
-            address(number)
+            self.address(to)?
         );
         run("ip", &["netns", "exec", &self.inside(from)?, "nft", &rules])
     }
@@ -156,8 +211,24 @@ fn address(number: usize) -> String {
     format!("10.77.0.{number}")
 }
 
+/// Does something in a network namespace, on a thread of its own, and waits for it.
+pub(crate) fn within<T: Send>(namespace: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = Path::new("/run/netns").join(namespace);
+    let there = File::open(&path).with_context(|| path.display().to_string())?;
+    std::thread::scope(|scope| {
+        let moved = scope.spawn(move || {
+            // SAFETY: the descriptor is open; only this thread moves, and it ends here.
+            let entered = unsafe { libc::setns(there.as_raw_fd(), libc::CLONE_NEWNET) };
+            ensure!(entered == 0, "cannot enter {namespace}: {}", std::io::Error::last_os_error());
+            act()
+        });
+        moved.join().unwrap_or_else(|_| bail!("it panicked in {namespace}"))
+    })
+}
+
 impl Drop for Net {
     fn drop(&mut self) {
+        self.relays.clear();
         for host in self.hosts.iter().map(String::as_str).chain(["bridge"]) {
             remove(&self.namespace(host));
         }

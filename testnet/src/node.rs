@@ -1,6 +1,7 @@
 //! One `msm`: calls of its command line, and a running node of a home.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
@@ -34,6 +35,8 @@ pub struct Client {
     namespace: Option<String>,
     /// Environment variables that are set for it.
     variables: Vec<(String, String)>,
+    /// A program with its arguments that runs `msm` with some limit or other.
+    by: Vec<String>,
 }
 
 impl Client {
@@ -42,7 +45,7 @@ impl Client {
     /// # Errors
     /// The binary is missing.
     pub fn new(home: PathBuf) -> Result<Self> {
-        Ok(Self { binary: binary::msm()?, home, namespace: None, variables: Vec::new() })
+        Ok(Self { binary: binary::msm()?, home, namespace: None, variables: Vec::new(), by: Vec::new() })
     }
 
     /// The same home, called from inside a network namespace.
@@ -54,6 +57,12 @@ impl Client {
     /// The same with an environment variable.
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, run by a program that sets something up first, such as `prlimit --nofile=64`.
+    pub fn by(mut self, program: &str, args: &[&str]) -> Self {
+        self.by = [program].iter().chain(args).map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -70,15 +79,12 @@ impl Client {
 
     /// `msm ARGS…`, not started yet. `ip netns exec` becomes the program it starts, so the process id is `msm`'s own.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = match &self.namespace {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&self.binary);
-                command
-            }
-            None => Command::new(&self.binary),
-        };
+        let enter = self.namespace.iter().flat_map(|namespace| ["ip", "netns", "exec", namespace]);
+        let mut words =
+            enter.chain(self.by.iter().map(String::as_str)).map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(self.binary.as_os_str()));
         command
+            .args(words)
             .args(args)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("MSM_HOME", &self.home)

@@ -32,6 +32,12 @@ pub fn with_net(eqs0: f64, rtt: Duration) -> f64 {
     finite_in(eqs0, 0.0, 100.0 * SPEED_RANGE.1) * net_factor(rtt)
 }
 
+/// The paper's Eq. 1 as printed: the score *times* the round trip, here in seconds. For comparison only (`--eqs paper`):
+/// of two like devices it takes the more distant one, and a device's own score, at no distance, is nothing.
+pub fn paper(eqs0: f64, rtt: Duration) -> f64 {
+    finite_in(eqs0, 0.0, 100.0 * SPEED_RANGE.1) * rtt.as_secs_f64()
+}
+
 /// `value` forced into `low..=high`; NaN and the infinities count as `low`, so that no claim gains by being absurd.
 fn finite_in(value: f64, low: f64, high: f64) -> f64 {
     if value.is_finite() { value.clamp(low, high) } else { low }
@@ -56,6 +62,18 @@ mod tests {
         assert_eq!(with_net(80.0, Duration::ZERO), 80.0);
         assert!((with_net(80.0, RTT_HALF) - 40.0).abs() < 1e-9);
         assert!(with_net(80.0, Duration::MAX) >= 0.0);
+    }
+
+    /// What `--eqs paper` gets wrong: it runs to the other side of the world, past the neighbour and past oneself.
+    #[test]
+    fn the_papers_equation_prefers_the_slowest_link() {
+        let ms = Duration::from_millis;
+        let (here, near, far) = (Duration::ZERO, ms(2), ms(300));
+        assert!(paper(80.0, far) > paper(80.0, near) && paper(80.0, near) > paper(80.0, here));
+        assert!(paper(10.0, far) > paper(300.0, near), "a thirtieth of the speed, 150 times the distance");
+        assert_eq!(paper(300.0, here), 0.0);
+        assert!(with_net(80.0, here) > with_net(80.0, near) && with_net(80.0, near) > with_net(80.0, far));
+        assert!(paper(f64::NAN, far) == 0.0 && paper(f64::INFINITY, Duration::MAX).is_finite());
     }
 
     #[test]

@@ -4,15 +4,17 @@
 //! seed, passed in. The driver feeds [`job::Input`]s and carries out [`job::Output`]s; so does the simulator in `tests/`.
 //!
 //! Read in this order:
-//! 1. [`eqs`]: one number that says how well a device would do.
+//! 1. [`eqs`]: one number that says how well a device would do; [`rates`]: what was measured replaces what is said.
 //! 2. [`mod@select`]: from the devices around to those that take part, with the reason for each; [`makespan`] predicts how
-//!    long `k` of them would take.
+//!    long `k` of them would take; [`hire`] asks that again while the job runs.
 //! 3. [`plan`]: into how many tasks the input is cut.
 //! 4. [`trust`]: how often a worker's results are checked.
 //! 5. [`job`]: the state machine of one running job.
 
 pub mod eqs;
+pub mod rates;
 
+pub mod hire;
 pub mod makespan;
 pub mod select;
 
@@ -22,8 +24,9 @@ pub mod trust;
 
 pub mod job;
 
+pub use hire::Hiring;
 pub use job::{
     Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker, WorkerProgress,
 };
-pub use select::{Candidate, DeviceWish, JobShape, Row, Selection, select};
+pub use select::{Candidate, DeviceWish, JobShape, Known, Order, Row, Selection, Sure, select};
 pub use trust::Trust;

@@ -1,6 +1,7 @@
 //! Integration tests: scores and selection by property, and jobs in a seeded simulation.
 
 mod checker;
+mod hire;
 mod rng;
 mod scene;
 mod selection;

@@ -3,7 +3,7 @@
 use msm_protocol::device::DeviceInfo;
 use msm_scheduler::{DeviceWish, JobShape, Row, Selection};
 
-use super::{Invocation, Resolved, STARTUP, discover, millis};
+use super::{Invocation, Resolved, discover, millis};
 use crate::{
     command::{CommandError, ErrorCode, Plan, PlanRow},
     resources::{denial::PermissionError, words::needs},
@@ -21,7 +21,7 @@ impl Invocation {
         bytes: u64,
     ) -> Selection {
         let not_here = resolved.not_here.as_ref().map(ToString::to_string);
-        let shape = JobShape { tasks, bytes, startup: STARTUP, not_here, ..JobShape::default() };
+        let shape = JobShape { tasks, bytes, not_here, ..JobShape::default() };
         // Who says that its owner does not trust the market would refuse: not counted among those that could help.
         let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();

@@ -38,9 +38,6 @@ use crate::{
     command::{CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Reruns, Response},
 };
 
-/// Start-up of a worker that does not have the package yet; a guess until it is measured per link. *Judgement.*
-const STARTUP: Duration = Duration::from_millis(50);
-
 /// Bytes that a split or a merge in a sandbox may hold. *Judgement*: a decoded photo is some times larger than the photo.
 const MERGED_BYTES: u64 = 4 * JOB_INPUT_BYTES;
 

@@ -47,8 +47,7 @@ impl PeerId {
 
     /// The last characters, for logs and tables: the first are the same for every peer.
     pub fn short(&self) -> String {
-        let text = self.to_string();
-        text[text.len() - 6..].to_owned()
+        base58_end(&self.to_libp2p_bytes())
     }
 }
 
@@ -76,6 +75,9 @@ bytes_on_the_wire_text_for_people!(PeerId, 32);
 
 const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
+/// Letters of a short id.
+const SHORT: u32 = 6;
+
 fn base58(bytes: &[u8]) -> String {
     let mut digits: Vec<u8> = Vec::with_capacity(bytes.len() * 138 / 100 + 1);
     for &byte in bytes {
@@ -93,6 +95,18 @@ fn base58(bytes: &[u8]) -> String {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let leading = std::iter::repeat_n(BASE58[0], zeros);
     leading.chain(digits.iter().rev().map(|digit| BASE58[usize::from(*digit)])).map(char::from).collect()
+}
+
+/// The last [`SHORT`] characters of `base58`, without the others: ids are in most lines of a log.
+fn base58_end(bytes: &[u8]) -> String {
+    let modulus = 58u64.pow(SHORT);
+    let mut rest = bytes.iter().fold(0, |rest, byte| (rest << 8 | u64::from(*byte)) % modulus);
+    let mut letters = [BASE58[0]; SHORT as usize];
+    for letter in letters.iter_mut().rev() {
+        *letter = BASE58[(rest % 58) as usize];
+        rest /= 58;
+    }
+    letters.into_iter().map(char::from).collect()
 }
 
 fn from_base58<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -240,8 +254,17 @@ mod tests {
         assert_eq!(text.len(), 52);
         assert!(text.starts_with("12D3KooW"), "{text}");
         assert_eq!(text.parse(), Ok(peer));
+        assert_eq!(peer.short(), text[text.len() - 6..]);
         assert!(text[1..].parse::<PeerId>().is_err());
         assert!(format!("1{text}").parse::<PeerId>().is_err());
+    }
+
+    #[test]
+    fn a_short_id_is_the_end_of_the_long_one() {
+        for n in 0..=255u8 {
+            let peer = PeerId([n.wrapping_mul(151); 32]);
+            assert!(peer.to_string().ends_with(&peer.short()), "{peer}: {}", peer.short());
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ use task::{State, Task};
 use times::Times;
 
 /// The state of one job. See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct JobState {
     config: JobConfig,
     /// The driver's clock without [`Self::asleep`].
@@ -303,7 +303,8 @@ impl JobState {
     /// their workers to speak again.
     fn wake(&mut self, now: Duration) {
         let mut now = now.saturating_sub(self.asleep).max(self.now);
-        if self.leases().min().is_some_and(|due| now > due + OVERSLEPT) {
+        let stalled = self.stuck_since.map(|since| since + STALL);
+        if self.leases().chain(stalled).min().is_some_and(|due| now > due + OVERSLEPT) {
             self.asleep += now - self.now;
             now = self.now;
             let running = self.tasks.iter_mut().flat_map(|task| &mut task.attempts);

@@ -8,247 +8,602 @@ use std::{
 use msm_protocol::{
     Refusal, RefusalCode,
     job::AttemptRef,
-    limits::{CREDIT, LEASE_MIN, REMOTE_ATTEMPTS},
+    limits::{HEARTBEAT, LEASE_MIN, REMOTE_ATTEMPTS},
 };
 use msm_scheduler::{
-    Input, JobConfig, JobState, OnLoss, Output, Worker,
-    job::{ATTEMPT_MAX, ATTEMPTS_PER_TASK, LEASE_MAX, LOCAL_ATTEMPTS, REMOTE_ATTEMPTS_ALONE},
+    Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker,
+    job::{ATTEMPT_MAX, ATTEMPTS_PER_TASK, LEASE_MAX, LOCAL_ATTEMPTS, OVERSLEPT, REMOTE_ATTEMPTS_ALONE},
+    trust::CHECK_FIRST,
 };
 
-#[derive(Default)]
-struct Seen {
-    connected: bool,
-    credit: u32,
-    accepted: u32,
-    heard: Duration,
-    /// Its last word was that it is busy, or it leaves: the job may pass it over for a while.
-    declined: bool,
+/// A task that nobody works on waits no longer than this while somebody who may take it does nothing.
+const STARVES: Duration = Duration::from_secs(10);
+
+/// What a job promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// The output of a task is that of this device alone, wherever that can be promised: without liars always, by votes
+    /// while fewer than `agree` liars tell the same lie, with spot checks for every task that was checked and for all of
+    /// a liar that was caught.
+    OutputIsLocal,
+    /// One accepted output for each task, and another only after that was withdrawn.
+    CountedOnce,
+    /// A job is done when every task has an output; a partial one names exactly those that have none.
+    NothingLost,
+    /// A worker holds no more attempts than its credit, nor than the job's, and only while it is there.
+    WithinCredit,
+    /// An attempt of a silent worker ends with its lease; none runs for ever.
+    LeasesEnd,
+    /// What is accepted is what the worker said that held the attempt.
+    HoldersOnly,
+    /// Attempts of a task are numbered and bounded, and so are those beside each other.
+    Bounded,
+    /// A lost task does not go back to the same worker while another one is free to take it.
+    Rotates,
+    /// Nobody who could take a task idles for long while it waits.
+    NoStarvation,
+    /// A liar that was found out gets nothing more, and nothing stays of it but what others confirmed.
+    StruckIsOut,
+    /// Nobody is struck who did not lie.
+    OnlyLiarsStruck,
+    /// An agreement is one, a check is made by another worker, votes are as many as were asked for.
+    ChecksCount,
+    /// It ends, within a bound.
+    EndsInTime,
+    /// It ends as it should, and fails only for a reason.
+    RightEnd,
+    /// What it says of itself is true.
+    Counts,
 }
 
-pub struct Checker {
-    config: JobConfig,
-    running: HashMap<AttemptRef, (Worker, Duration)>,
-    /// By task: the worker of each attempt.
-    history: Vec<Vec<Worker>>,
-    accepted: BTreeSet<u32>,
-    workers: BTreeMap<Worker, Seen>,
-    pub reruns: u32,
-    pub end: Option<Output>,
-    cancelled: bool,
-    failure: Option<Refusal>,
-    /// Time in which nobody called the job: leases do not end for it.
-    pub asleep: Duration,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    pub promise: Promise,
+    pub what: String,
 }
 
 macro_rules! ensure {
-    ($condition:expr, $($text:tt)*) => {
+    ($promise:ident, $condition:expr, $($text:tt)*) => {
         if !$condition {
-            return Err(format!($($text)*));
+            return Err(Broken { promise: Promise::$promise, what: format!($($text)*) });
         }
     };
 }
 
+#[derive(Debug, Default)]
+struct Seen {
+    connected: bool,
+    credit: u32,
+    heard: Duration,
+    /// Failures and losses since its last good answer: the job may pass it over.
+    faults: u32,
+    /// It said that it takes nothing more.
+    left: bool,
+    struck: bool,
+}
+
+#[derive(Debug, Default)]
+struct TaskSeen {
+    /// The worker of each attempt of this life.
+    history: Vec<Worker>,
+    accepted: Option<(Worker, OutputId)>,
+    restored: bool,
+    /// Another worker computed the accepted output too.
+    confirmed: bool,
+    /// Outputs heard from those who held an attempt.
+    answers: Vec<(Worker, u32, OutputId)>,
+    kept: BTreeSet<u32>,
+}
+
+impl TaskSeen {
+    fn answer_of(&self, worker: Worker) -> Option<OutputId> {
+        let restored = self.accepted.filter(|(by, _)| self.restored && *by == worker).map(|(_, output)| output);
+        self.answers.iter().rev().find(|(by, ..)| *by == worker).map(|(.., output)| *output).or(restored)
+    }
+}
+
+pub struct Checker {
+    config: JobConfig,
+    truth: Vec<OutputId>,
+    /// How many workers tell the same lies.
+    plotters: u32,
+    running: HashMap<AttemptRef, (Worker, Duration, Why)>,
+    tasks: Vec<TaskSeen>,
+    workers: BTreeMap<Worker, Seen>,
+    done: u32,
+    /// Since when tasks wait while somebody idles.
+    waiting: BTreeMap<u32, Duration>,
+    reruns: u32,
+    pub end: Option<Output>,
+    cancelled: bool,
+    failure: Option<Refusal>,
+    /// Time in which nobody called the job, and jumps of its clock: leases do not end for it.
+    pub asleep: Duration,
+}
+
+/// What a job shows of itself after a step.
+pub struct View<'a> {
+    pub job: &'a JobState,
+    pub progress: Progress,
+    pub next: Option<Duration>,
+}
+
+type Kept = Result<(), Broken>;
+
 impl Checker {
-    pub fn new(config: JobConfig) -> Self {
+    pub fn new(config: JobConfig, truth: Vec<OutputId>, plotters: u32) -> Self {
         Self {
             running: HashMap::new(),
-            history: vec![vec![]; config.tasks as usize],
-            accepted: BTreeSet::new(),
+            tasks: (0..config.tasks).map(|_| TaskSeen::default()).collect(),
             workers: BTreeMap::new(),
+            done: 0,
+            waiting: BTreeMap::new(),
             reruns: 0,
             end: None,
             cancelled: false,
             failure: None,
             asleep: Duration::ZERO,
             config,
+            truth,
+            plotters,
         }
     }
 
+    /// The requester's process has gone and a new one begins.
+    pub fn restarted(&mut self) {
+        let fresh = Self::new(self.config.clone(), std::mem::take(&mut self.truth), self.plotters);
+        *self = Self { asleep: self.asleep, ..fresh };
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.end.is_some() || self.cancelled
+    }
+
+    /// Whether this worker was ever given this attempt.
+    pub fn given(&self, worker: Worker, attempt: AttemptRef) -> bool {
+        let task = self.tasks.get(attempt.task as usize);
+        task.and_then(|task| task.history.get(attempt.attempt as usize)) == Some(&worker)
+    }
+
+    // ---- What goes in ----------------------------------------------------------------------------------------------
+
     /// Before the job takes `input` in.
     pub fn input(&mut self, input: &Input, now: Duration) {
-        let seen = |workers: &mut BTreeMap<Worker, Seen>, worker: &Worker, declined: bool| {
-            let seen = workers.entry(*worker).or_default();
-            seen.heard = now;
-            seen.declined = declined;
-        };
         match input {
-            Input::WorkerReady { worker, credit, .. } => {
-                seen(&mut self.workers, worker, false);
+            Input::WorkerReady { worker, credit, trust } => {
                 let cap = if *worker == Worker::Local { u32::MAX } else { self.config.credit };
-                let entry = self.workers.entry(*worker).or_default();
-                (entry.connected, entry.credit) = (true, *credit.min(&cap));
+                let seen = self.hear(*worker, now);
+                (seen.connected, seen.credit, seen.left) = (true, *credit.min(&cap), false);
+                seen.struck |= trust.struck;
             }
             Input::WorkerLost { worker, .. } => {
-                self.workers.entry(*worker).or_default().connected = false;
+                let seen = self.workers.entry(*worker).or_default();
+                (seen.connected, seen.faults) = (false, seen.faults + 1);
             }
-            Input::Heartbeat { worker, .. } => self.workers.entry(*worker).or_default().heard = now,
-            Input::Result { worker, .. } => seen(&mut self.workers, worker, false),
+            Input::Heartbeat { worker, .. } => drop(self.hear(*worker, now)),
+            Input::Result { worker, attempt, output } => {
+                let held = self.running.get(attempt).is_some_and(|(holder, ..)| holder == worker);
+                let seen = self.hear(*worker, now);
+                if held {
+                    seen.faults = 0;
+                    self.tasks[attempt.task as usize].answers.push((*worker, attempt.attempt, *output));
+                }
+            }
             Input::Failed { worker, attempt, refusal } => {
-                seen(&mut self.workers, worker, true);
-                if self.running.get(attempt).is_some_and(|(holder, _)| holder == worker) {
+                let seen = self.hear(*worker, now);
+                (seen.faults, seen.left) = (seen.faults + 1, seen.left || lasts(refusal.code));
+                if self.running.get(attempt).is_some_and(|(holder, ..)| holder == worker) {
                     self.running.remove(attempt);
                     self.failure = Some(refusal.clone());
                 }
             }
-            Input::Tick | Input::Link { .. } | Input::Restored { .. } | Input::Struck { .. } => {}
+            Input::Restored { task, output, worker } => {
+                let task = &mut self.tasks[*task as usize];
+                self.done += u32::from(task.accepted.is_none());
+                (task.accepted, task.restored) = (Some((*worker, *output)), true);
+            }
+            Input::Struck { worker, .. } => self.workers.entry(*worker).or_default().struck = true,
+            Input::Link { .. } | Input::Tick => {}
             Input::Cancel => self.cancelled = true,
         }
     }
 
+    fn hear(&mut self, worker: Worker, now: Duration) -> &mut Seen {
+        let seen = self.workers.entry(worker).or_default();
+        seen.heard = now;
+        seen
+    }
+
+    // ---- What comes out --------------------------------------------------------------------------------------------
+
     /// After the job took it in: its outputs in order, and its state.
-    pub fn outputs(&mut self, input: &Input, outputs: &[Output], job: &JobState, now: Duration) -> Result<(), String> {
+    pub fn outputs(&mut self, input: &Input, outputs: &[Output], view: &View<'_>, now: Duration) -> Kept {
         for output in outputs {
-            self.output(input, output, job, now)?;
+            self.output(input, output, view, now)?;
         }
-        let progress = job.progress();
-        ensure!(
-            progress.done as usize == self.accepted.len(),
-            "{} done, {} counted",
-            progress.done,
-            self.accepted.len()
-        );
-        ensure!(progress.running as usize == self.running.len(), "{} run, {:?}", progress.running, self.running);
-        ensure!(progress.reruns == self.reruns, "{} reruns, {} counted", progress.reruns, self.reruns);
-        ensure!(progress.over == (self.end.is_some() || self.cancelled), "over is {}", progress.over);
-        ensure!(!progress.over || self.running.is_empty(), "attempts outlive the job: {:?}", self.running);
-        for (attempt, (worker, started)) in &self.running {
-            if *worker != Worker::Local {
-                let quiet = now.saturating_sub(self.workers[worker].heard.max(*started));
-                let longest = LEASE_MAX.max(self.config.lease).max(LEASE_MIN) + self.asleep;
-                ensure!(quiet <= longest, "{attempt:?} runs though {worker} said nothing for {quiet:?}");
-                ensure!(now - *started <= ATTEMPT_MAX + self.asleep, "{attempt:?} runs for {:?}", now - *started);
+        self.counts(view, now)?;
+        if self.end.is_none() && !self.cancelled {
+            self.leases_end(now)?;
+            self.within_credit()?;
+            self.struck_is_out()?;
+            self.nobody_starves(view, now)?;
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, input: &Input, output: &Output, view: &View<'_>, now: Duration) -> Kept {
+        let after_end = matches!(output, Output::Dropped { .. });
+        ensure!(RightEnd, after_end || self.end.is_none(), "{output:?} after the end");
+        match output {
+            Output::Start { worker, attempt, why } => self.start(*worker, *attempt, *why, view, now)?,
+            Output::Cancel { worker, attempt } => {
+                let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
+                ensure!(HoldersOnly, holder == Some(*worker), "cancels {attempt:?}, which {worker} does not run");
+                if self.tasks[attempt.task as usize].accepted.is_none() {
+                    // Not because another was first: its lease has ended.
+                    self.workers.entry(*worker).or_default().faults += 1;
+                }
+            }
+            Output::Accepted { attempt, worker } => self.accept(input, *attempt, *worker, view)?,
+            Output::Kept { attempt, worker } => {
+                let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
+                ensure!(HoldersOnly, holder == Some(*worker), "keeps {attempt:?}, which {worker} does not run");
+                ensure!(HoldersOnly, is_result(input, *worker, *attempt), "{attempt:?} kept without its result");
+                self.tasks[attempt.task as usize].kept.insert(attempt.attempt);
+            }
+            Output::Dropped { attempt, worker, why } => self.drop_answer(input, *attempt, *worker, *why)?,
+            Output::Withdrawn { task, worker } => {
+                let task_seen = &mut self.tasks[*task as usize];
+                let by = task_seen.accepted.take().map(|(by, _)| by);
+                (task_seen.restored, task_seen.confirmed) = (false, false);
+                self.done -= u32::from(by.is_some());
+                ensure!(CountedOnce, by == Some(*worker), "withdraws task {task} of {worker}, which is {by:?}'s");
+            }
+            Output::Checked { task, worker, by, agrees } => self.checked(*task, *worker, *by, *agrees)?,
+            Output::Struck { worker, task, claimed, right, by } => {
+                self.struck(*worker, *task, *claimed, *right, *by)?;
+            }
+            Output::Lost { worker, tasks_back, .. } => {
+                let before = self.running.len();
+                self.running.retain(|_, (holder, ..)| holder != worker);
+                self.workers.entry(*worker).or_default().faults += 1;
+                // By silence, its attempts were cancelled just before.
+                let held = (before - self.running.len()) as u32;
+                ensure!(Counts, held == 0 || *tasks_back <= held, "{tasks_back} tasks back of {held}");
+            }
+            Output::Done => {
+                let without = self.without();
+                ensure!(NothingLost, without.is_empty(), "done without the tasks {without:?}");
+                self.end = Some(output.clone());
+            }
+            Output::Failed { refusal } => {
+                let deterministic = self.failure.as_ref().is_some_and(|failure| failure == refusal);
+                let reasons = ["task ", "no device is left"];
+                let spent = reasons.iter().any(|reason| refusal.reason.starts_with(reason));
+                ensure!(RightEnd, deterministic || spent, "failed for no reason: {refusal}");
+                self.end = Some(output.clone());
+            }
+            Output::Partial { missing } => {
+                ensure!(RightEnd, self.config.on_loss == OnLoss::Partial, "a partial result was not allowed");
+                let without = self.without();
+                let right = *missing == without && !missing.is_empty();
+                ensure!(NothingLost, right, "missing {missing:?}, really {without:?}");
+                self.end = Some(output.clone());
             }
         }
-        for (worker, seen) in &self.workers {
-            let held = self.running.values().filter(|(holder, _)| holder == worker).count() as u32;
-            let proven = *worker == Worker::Local || seen.accepted > 0;
-            let credit = if proven { seen.credit } else { seen.credit.min(CREDIT) };
-            ensure!(held <= credit, "{worker} holds {held} with a credit of {credit}");
+        Ok(())
+    }
+
+    /// Tasks that have no output.
+    fn without(&self) -> Vec<u32> {
+        (0..).zip(&self.tasks).filter(|(_, task)| task.accepted.is_none()).map(|(index, _)| index).collect()
+    }
+
+    fn accept(&mut self, input: &Input, attempt: AttemptRef, worker: Worker, view: &View<'_>) -> Kept {
+        let task = &mut self.tasks[attempt.task as usize];
+        ensure!(CountedOnce, task.accepted.is_none(), "task {} counted twice", attempt.task);
+        if !task.kept.remove(&attempt.attempt) {
+            let holder = self.running.remove(&attempt).map(|(holder, ..)| holder);
+            ensure!(HoldersOnly, holder == Some(worker), "accepts {attempt:?}, which {worker} does not run");
+            ensure!(HoldersOnly, is_result(input, worker, attempt), "{attempt:?} accepted without its result");
         }
-        match job.next_timeout() {
-            Some(next) => ensure!(next > now, "asks to be called at {next:?}, which is now"),
+        let said = task.answers.iter().find(|(by, number, _)| (*by, *number) == (worker, attempt.attempt));
+        let output = view.job.output_of(attempt.task);
+        ensure!(HoldersOnly, said.map(|(.., output)| *output) == output, "{attempt:?} is not what {worker} said");
+        let Some(output) = output else { return Ok(()) };
+        task.accepted = Some((worker, output));
+        self.done += 1;
+        let voters: BTreeSet<Worker> =
+            task.answers.iter().filter(|(.., said)| *said == output).map(|(by, ..)| *by).collect();
+        task.confirmed = voters.len() > 1;
+        if let Redundancy::Agree { agree, .. } = self.config.redundancy {
+            let enough = voters.len() >= agree as usize || voters.contains(&Worker::Local);
+            ensure!(ChecksCount, enough, "{attempt:?} accepted with {} votes of {agree}", voters.len());
+        }
+        Ok(())
+    }
+
+    fn drop_answer(&mut self, input: &Input, attempt: AttemptRef, worker: Worker, why: RefusalCode) -> Kept {
+        let holds = self.running.get(&attempt).is_some_and(|(holder, ..)| *holder == worker);
+        if holds {
+            let decided = is_result(input, worker, attempt) && why != RefusalCode::BadMessage;
+            ensure!(HoldersOnly, decided, "{attempt:?} runs, its answer is dropped");
+            self.running.remove(&attempt);
+        }
+        let given = self.given(worker, attempt);
+        let foreign = !given;
+        ensure!(HoldersOnly, foreign == (why == RefusalCode::BadMessage), "{attempt:?} of {worker} dropped as {why}");
+        let Some(task) = self.tasks.get_mut(attempt.task as usize).filter(|_| given) else { return Ok(()) };
+        task.kept.remove(&attempt.attempt);
+        let counted = task.accepted.is_some() || !task.kept.is_empty();
+        ensure!(NothingLost, why != RefusalCode::Duplicate || counted, "{attempt:?} is no duplicate: nothing is there");
+        Ok(())
+    }
+
+    fn checked(&mut self, index: u32, worker: Worker, by: Worker, agrees: bool) -> Kept {
+        let task = &mut self.tasks[index as usize];
+        ensure!(ChecksCount, worker != by, "{worker} checks itself");
+        let (said, other) = (task.answer_of(worker), task.answer_of(by));
+        ensure!(ChecksCount, said.is_some() && other.is_some(), "task {index} of {worker} checked without an answer");
+        ensure!(ChecksCount, (said == other) == agrees, "{worker} and {by} on task {index}: agrees is {agrees}");
+        let stands = task.accepted.map(|(_, output)| output);
+        task.confirmed |= agrees && stands.is_none_or(|output| Some(output) == said);
+        Ok(())
+    }
+
+    fn struck(&mut self, worker: Worker, index: u32, claimed: OutputId, right: OutputId, by: Worker) -> Kept {
+        let task = &self.tasks[index as usize];
+        ensure!(OnlyLiarsStruck, task.answer_of(worker) == Some(claimed), "{worker} never said {claimed:?}");
+        ensure!(OnlyLiarsStruck, task.answer_of(by) == Some(right), "{by} never said {right:?}");
+        let honest = claimed == self.truth[index as usize];
+        ensure!(OnlyLiarsStruck, !honest || self.may_be_outvoted(), "{worker} was right about task {index}");
+        ensure!(OnlyLiarsStruck, worker != Worker::Local, "this device strikes itself");
+        self.workers.entry(worker).or_default().struck = true;
+        Ok(())
+    }
+
+    /// Enough liars tell the same lie to pass for the truth where this device does not look itself.
+    fn may_be_outvoted(&self) -> bool {
+        match self.config.redundancy {
+            Redundancy::Agree { agree, .. } => self.plotters >= agree,
+            _ => self.plotters > 1,
+        }
+    }
+
+    fn start(&mut self, worker: Worker, attempt: AttemptRef, why: Why, view: &View<'_>, now: Duration) -> Kept {
+        let index = attempt.task;
+        let seen = self.workers.get(&worker);
+        ensure!(StruckIsOut, seen.is_none_or(|seen| !seen.struck), "{worker} is struck and gets {attempt:?}");
+        ensure!(WithinCredit, seen.is_some_and(|seen| seen.connected), "{worker} is not there");
+        let task = &self.tasks[index as usize];
+        let history = &task.history;
+        let second_look = matches!(why, Why::Check { .. } | Why::Vote);
+        ensure!(CountedOnce, task.accepted.is_none() || second_look, "task {index} is done and is started again");
+        ensure!(Bounded, attempt.attempt as usize == history.len(), "{attempt:?} after {} attempts", history.len());
+        ensure!(Bounded, history.len() < ATTEMPTS_PER_TASK as usize, "{attempt:?} is one too many");
+        let beside: Vec<Worker> =
+            self.running.iter().filter(|(a, _)| a.task == index).map(|(_, (by, ..))| *by).collect();
+        ensure!(Bounded, !beside.contains(&worker), "{worker} runs task {index} twice at a time");
+        if second_look {
+            let own = task.answer_of(worker).is_some();
+            ensure!(ChecksCount, !own, "{worker} looks again at its own answer to task {index}");
+        } else {
+            self.ordinary_start(worker, attempt, why, &beside, view)?;
+        }
+        self.reruns += u32::from(matches!(why, Why::Lost { .. }));
+        self.tasks[index as usize].history.push(worker);
+        self.running.insert(attempt, (worker, now, why));
+        Ok(())
+    }
+
+    fn ordinary_start(
+        &self,
+        worker: Worker,
+        attempt: AttemptRef,
+        why: Why,
+        beside: &[Worker],
+        view: &View<'_>,
+    ) -> Kept {
+        let history = &self.tasks[attempt.task as usize].history;
+        let local = history.iter().filter(|by| **by == Worker::Local).count() as u32;
+        let remote = history.len() as u32 - local;
+        ensure!(Bounded, worker != Worker::Local || local < LOCAL_ATTEMPTS, "{attempt:?} is one too many here");
+        let bound = if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
+        ensure!(Bounded, worker == Worker::Local || remote < bound, "{attempt:?} is one too many elsewhere");
+        let remotes_beside = beside.iter().filter(|by| **by != Worker::Local).count();
+        ensure!(Bounded, remotes_beside < 2 || worker == Worker::Local, "a third remote beside {beside:?}");
+        match why {
+            Why::Fresh => ensure!(Counts, history.is_empty(), "{attempt:?} is not fresh"),
+            Why::Lost { .. } => {
+                ensure!(Counts, beside.is_empty() && !history.is_empty(), "{attempt:?} was not lost");
+                let lossy = worker == Worker::Local && self.config.on_loss == OnLoss::Partial;
+                ensure!(RightEnd, !lossy, "a lost task runs here");
+                if history.last() == Some(&worker) {
+                    self.no_alternative(worker, attempt.task, local, remote, view)?;
+                }
+            }
+            Why::Straggler { .. } => {
+                ensure!(Rotates, history.last() != Some(&worker), "{worker} twice in a row beside {beside:?}");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// This device, or its refusal, stands behind the remote workers.
+    fn local_may(&self, local: u32, view: &View<'_>) -> bool {
+        let there = view.progress.workers.iter().any(|w| w.ready && w.worker == Worker::Local);
+        there || local >= LOCAL_ATTEMPTS || self.config.on_loss == OnLoss::Partial
+    }
+
+    /// The same worker twice in a row is right only when nobody else could take the task now.
+    fn no_alternative(&self, worker: Worker, task: u32, local: u32, remote: u32, view: &View<'_>) -> Kept {
+        let ready: BTreeSet<Worker> = view.progress.workers.iter().filter(|w| w.ready).map(|w| w.worker).collect();
+        let local_may = local < LOCAL_ATTEMPTS && self.config.on_loss != OnLoss::Partial;
+        let home_only =
+            self.config.on_loss == OnLoss::Local && ready.contains(&Worker::Local) && local < LOCAL_ATTEMPTS;
+        let bound = if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
+        for (other, seen) in &self.workers {
+            let free =
+                ready.contains(other) && seen.connected && seen.faults == 0 && !seen.left && self.held(*other) == 0;
+            let may = match other {
+                Worker::Local => local_may,
+                Worker::Remote(_) => remote < bound && !home_only,
+            };
+            ensure!(Rotates, *other == worker || !free || !may, "{worker} again for task {task}, {other} is free");
+        }
+        Ok(())
+    }
+
+    fn held(&self, worker: Worker) -> u32 {
+        self.running.values().filter(|(holder, ..)| *holder == worker).count() as u32
+    }
+
+    // ---- After each step -------------------------------------------------------------------------------------------
+
+    fn counts(&self, view: &View<'_>, now: Duration) -> Kept {
+        let progress = &view.progress;
+        ensure!(Counts, progress.done == self.done, "{} done, {} counted", progress.done, self.done);
+        ensure!(
+            Counts,
+            progress.running as usize == self.running.len(),
+            "{} run, {:?}",
+            progress.running,
+            self.running
+        );
+        ensure!(Counts, progress.reruns == self.reruns, "{} reruns, {} counted", progress.reruns, self.reruns);
+        ensure!(Counts, progress.over == (self.end.is_some() || self.cancelled), "over is {}", progress.over);
+        ensure!(Counts, !progress.over || self.running.is_empty(), "attempts outlive the job: {:?}", self.running);
+        match view.next {
+            Some(next) => ensure!(Counts, next > now, "asks to be called at {next:?}, which is now"),
             None => ensure!(
-                progress.over || self.running.values().any(|(worker, _)| *worker == Worker::Local),
+                Counts,
+                progress.over || self.running.values().any(|(worker, ..)| *worker == Worker::Local),
                 "waits for nothing"
             ),
         }
         Ok(())
     }
 
-    fn output(&mut self, input: &Input, output: &Output, job: &JobState, now: Duration) -> Result<(), String> {
-        let after_end = matches!(output, Output::Dropped { .. });
-        ensure!(after_end || self.end.is_none(), "{output:?} after the end");
-        match output {
-            Output::Start { worker, attempt, .. } => self.start(*worker, *attempt, job, now)?,
-            Output::Cancel { worker, attempt } => {
-                let holder = self.running.remove(attempt).map(|(holder, _)| holder);
-                ensure!(holder == Some(*worker), "cancels {attempt:?}, which {worker} does not run");
-            }
-            Output::Accepted { attempt, worker } => {
-                let holder = self.running.remove(attempt).map(|(holder, _)| holder);
-                ensure!(holder == Some(*worker), "accepts {attempt:?}, which {worker} does not run");
-                ensure!(self.accepted.insert(attempt.task), "task {} counted twice", attempt.task);
-                let right = matches!(input, Input::Result { worker: w, attempt: a, output }
-                    if w == worker && a == attempt && job.output_of(a.task) == Some(*output));
-                ensure!(right, "{attempt:?} accepted without its result");
-                self.workers.entry(*worker).or_default().accepted += 1;
-            }
-            Output::Dropped { attempt, worker, why } => {
-                ensure!(
-                    self.running.get(attempt).is_none_or(|(holder, _)| holder != worker),
-                    "{attempt:?} runs, its answer is dropped"
-                );
-                let given = self.history.get(attempt.task as usize).and_then(|by| by.get(attempt.attempt as usize));
-                let foreign = given != Some(worker);
-                ensure!(foreign == (*why == RefusalCode::BadMessage), "{attempt:?} of {worker} dropped as {why}");
-                let counted = self.accepted.contains(&attempt.task);
-                ensure!(*why != RefusalCode::Duplicate || counted, "{attempt:?} is no duplicate: no output is there");
-            }
-            Output::Lost { worker, tasks_back, .. } => {
-                let before = self.running.len();
-                self.running.retain(|_, (holder, _)| holder != worker);
-                // By silence, its attempts were cancelled just before.
-                let held = (before - self.running.len()) as u32;
-                ensure!(held == 0 || *tasks_back <= held, "{tasks_back} tasks back of {held}");
-            }
-            Output::Kept { .. } | Output::Withdrawn { .. } | Output::Checked { .. } | Output::Struck { .. } => {
-                return Err(format!("{output:?} in a job without checks"));
-            }
-            Output::Done => {
-                ensure!(self.accepted.len() == self.config.tasks as usize, "done with {} tasks", self.accepted.len());
-                self.end = Some(output.clone());
-            }
-            Output::Failed { refusal } => {
-                let deterministic = self.failure.as_ref().is_some_and(|failure| failure == refusal);
-                let spent = refusal.reason.starts_with("task ") || refusal.reason.starts_with("no device is left");
-                ensure!(deterministic || spent, "failed for no reason: {refusal}");
-                self.end = Some(output.clone());
-            }
-            Output::Partial { missing } => {
-                ensure!(self.config.on_loss == OnLoss::Partial, "a partial result was not allowed");
-                let without: Vec<u32> = (0..self.config.tasks).filter(|task| !self.accepted.contains(task)).collect();
-                ensure!(*missing == without && !missing.is_empty(), "missing {missing:?}, really {without:?}");
-                self.end = Some(output.clone());
+    fn leases_end(&self, now: Duration) -> Kept {
+        for (attempt, (worker, started, _)) in &self.running {
+            if *worker != Worker::Local {
+                let asleep = if self.asleep.is_zero() { Duration::ZERO } else { self.asleep + OVERSLEPT };
+                let quiet = now.saturating_sub(self.workers[worker].heard.max(*started));
+                let longest = LEASE_MAX.max(self.config.lease).max(LEASE_MIN) + asleep;
+                ensure!(LeasesEnd, quiet <= longest, "{attempt:?} runs though {worker} said nothing for {quiet:?}");
+                let runs = now - *started;
+                ensure!(LeasesEnd, runs <= ATTEMPT_MAX + asleep, "{attempt:?} runs for {runs:?}");
             }
         }
         Ok(())
     }
 
-    fn start(&mut self, worker: Worker, attempt: AttemptRef, job: &JobState, now: Duration) -> Result<(), String> {
-        let task = attempt.task;
-        ensure!(self.workers.get(&worker).is_some_and(|seen| seen.connected), "{worker} is not there");
-        ensure!(!self.accepted.contains(&task), "task {task} is done");
-        let history = &self.history[task as usize];
-        ensure!(attempt.attempt as usize == history.len(), "{attempt:?} after {} attempts", history.len());
-        ensure!(history.len() < ATTEMPTS_PER_TASK as usize, "{attempt:?} is one too many");
+    fn within_credit(&self) -> Kept {
+        for (worker, seen) in &self.workers {
+            let held = self.held(*worker);
+            ensure!(WithinCredit, held <= seen.credit, "{worker} holds {held} with a credit of {}", seen.credit);
+        }
+        Ok(())
+    }
+
+    fn struck_is_out(&self) -> Kept {
+        for (worker, _) in self.workers.iter().filter(|(_, seen)| seen.struck) {
+            ensure!(StruckIsOut, self.held(*worker) == 0, "{worker} is struck and still holds {}", self.held(*worker));
+            let stays = self
+                .tasks
+                .iter()
+                .position(|task| task.accepted.is_some_and(|(by, _)| by == *worker) && !task.confirmed);
+            ensure!(StruckIsOut, stays.is_none(), "{worker} is struck and task {stays:?} is still its");
+        }
+        Ok(())
+    }
+
+    fn nobody_starves(&mut self, view: &View<'_>, now: Duration) -> Kept {
+        let idle: Vec<Worker> = self
+            .workers
+            .iter()
+            .filter(|(_, seen)| seen.connected && seen.credit > 0 && seen.faults == 0 && !seen.left && !seen.struck)
+            .filter(|(worker, seen)| **worker == Worker::Local || now.saturating_sub(seen.heard) <= 2 * HEARTBEAT)
+            .map(|(worker, _)| *worker)
+            .filter(|worker| self.held(*worker) == 0)
+            .collect();
+        let before = std::mem::take(&mut self.waiting);
+        if idle.is_empty() || self.done == self.config.tasks {
+            return Ok(());
+        }
+        let runs: BTreeSet<u32> = self.running.keys().map(|attempt| attempt.task).collect();
+        for (index, task) in (0..).zip(&self.tasks) {
+            let waits = task.accepted.is_none() && !runs.contains(&index) && task.kept.is_empty();
+            let idler = idle.iter().find(|worker| waits && self.may_take(**worker, index, view));
+            if let Some(worker) = idler {
+                let since = before.get(&index).copied().unwrap_or(now);
+                self.waiting.insert(index, since);
+                let waited = now.saturating_sub(since + self.asleep);
+                ensure!(NoStarvation, waited <= STARVES, "task {index} waits for {waited:?} while {worker} idles");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing speaks against giving this waiting task to this worker.
+    fn may_take(&self, worker: Worker, index: u32, view: &View<'_>) -> bool {
+        let history = &self.tasks[index as usize].history;
         let local = history.iter().filter(|by| **by == Worker::Local).count() as u32;
         let remote = history.len() as u32 - local;
-        ensure!(worker != Worker::Local || local < LOCAL_ATTEMPTS, "{attempt:?} is one too many here");
-        let bound = if self.local_may(local, job) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
-        ensure!(worker == Worker::Local || remote < bound, "{attempt:?} is one too many elsewhere");
-        let beside: Vec<Worker> = self.running.iter().filter(|(a, _)| a.task == task).map(|(_, (by, _))| *by).collect();
-        ensure!(!beside.contains(&worker), "{worker} runs task {task} twice at a time");
-        ensure!(
-            beside.iter().filter(|by| **by != Worker::Local).count() < 2 || worker == Worker::Local,
-            "a third remote"
-        );
-        if beside.is_empty() && !history.is_empty() {
-            self.reruns += 1;
-            let lossy = worker == Worker::Local && self.config.on_loss == OnLoss::Partial;
-            ensure!(!lossy, "a lost task runs here");
-            if history.last() == Some(&worker) {
-                self.no_alternative(worker, task, local, remote, job)?;
+        let lost = !history.is_empty();
+        match worker {
+            _ if history.last() == Some(&worker) => false,
+            Worker::Local => local < LOCAL_ATTEMPTS && !(lost && self.config.on_loss == OnLoss::Partial),
+            Worker::Remote(_) if lost && self.config.on_loss == OnLoss::Local => false,
+            Worker::Remote(_) => {
+                remote < if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE }
             }
-        } else if history.last() == Some(&worker) {
-            return Err(format!("{worker} twice in a row beside {beside:?}"));
         }
-        self.history[task as usize].push(worker);
-        self.running.insert(attempt, (worker, now));
-        Ok(())
     }
 
-    /// This device, or its refusal, stands behind the remote workers.
-    fn local_may(&self, local: u32, job: &JobState) -> bool {
-        let there = job.progress().workers.iter().any(|w| w.ready && w.worker == Worker::Local);
-        there || local >= LOCAL_ATTEMPTS || self.config.on_loss == OnLoss::Partial
-    }
+    // ---- At the end ------------------------------------------------------------------------------------------------
 
-    /// The same worker twice in a row is right only when nobody else could take the task now.
-    fn no_alternative(&self, worker: Worker, task: u32, local: u32, remote: u32, job: &JobState) -> Result<(), String> {
-        let ready: BTreeSet<Worker> = job.progress().workers.iter().filter(|w| w.ready).map(|w| w.worker).collect();
-        let local_may = local < LOCAL_ATTEMPTS && self.config.on_loss != OnLoss::Partial;
-        let home_only =
-            self.config.on_loss == OnLoss::Local && ready.contains(&Worker::Local) && local < LOCAL_ATTEMPTS;
-        let bound = if self.local_may(local, job) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
-        for (other, seen) in &self.workers {
-            let held = self.running.values().filter(|(holder, _)| holder == other).count() as u32;
-            let free = ready.contains(other) && seen.connected && !seen.declined && held < seen.credit.min(CREDIT);
-            let may = match other {
-                Worker::Local => local_may,
-                Worker::Remote(_) => remote < bound && !home_only,
+    /// When the job is over: whether its outputs are to be believed as far as was promised.
+    pub fn at_the_end(&self, end: &Output) -> Kept {
+        for (index, task) in (0..).zip(&self.tasks) {
+            let Some((worker, output)) = task.accepted else { continue };
+            let right = output == self.truth[index as usize];
+            let excused = match self.config.redundancy {
+                Redundancy::None => true,
+                Redundancy::Spot => !task.confirmed || self.may_be_outvoted(),
+                Redundancy::Agree { .. } => self.may_be_outvoted(),
             };
-            ensure!(*other == worker || !free || !may, "{worker} again for task {task} though {other} is free");
+            let excused = excused && worker != Worker::Local;
+            ensure!(OutputIsLocal, right || excused, "task {index} of {worker} is wrong");
+        }
+        if *end == Output::Done && self.config.redundancy == Redundancy::Spot {
+            self.first_are_checked()?;
         }
         Ok(())
     }
+
+    /// Of a worker that nobody knew, the first outputs are checked, where this device is there to do it.
+    fn first_are_checked(&self) -> Kept {
+        if !self.workers.get(&Worker::Local).is_some_and(|local| local.connected) {
+            return Ok(());
+        }
+        for worker in self.workers.keys().filter(|worker| **worker != Worker::Local) {
+            let theirs = || self.tasks.iter().filter(|task| task.accepted.is_some_and(|(by, _)| by == *worker));
+            let (all, confirmed) =
+                (theirs().filter(|task| !task.restored).count(), theirs().filter(|task| task.confirmed).count());
+            let due = all.min(CHECK_FIRST as usize);
+            ensure!(ChecksCount, confirmed >= due, "{confirmed} of {all} outputs of {worker} were checked");
+        }
+        Ok(())
+    }
+}
+
+/// Who refuses for such a reason takes no task until it says so.
+fn lasts(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::NotLending | RefusalCode::Denied)
+}
+
+fn is_result(input: &Input, worker: Worker, attempt: AttemptRef) -> bool {
+    matches!(input, Input::Result { worker: by, attempt: of, .. } if *by == worker && *of == attempt)
 }

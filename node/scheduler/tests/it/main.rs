@@ -1,11 +1,18 @@
 //! Integration tests: scores and selection by property, and jobs in a seeded simulation.
 
 mod checker;
+mod device;
+mod fault;
 mod hire;
+mod journal;
+mod model;
+mod net;
 mod rng;
+mod sabotage;
 mod scene;
 mod selection;
 mod sim;
+mod trouble;
 mod world;
 
 use msm_protocol::PeerId;

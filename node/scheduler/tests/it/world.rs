@@ -1,71 +1,113 @@
-//! Virtual devices around a real [`JobState`]: a discrete-event simulation in which everything follows from one seed.
+//! Virtual devices and a virtual network around a real [`JobState`]: a discrete-event simulation in which everything
+//! follows from one seed.
+//!
+//! This file holds the calendar and the requester; [`crate::device`] the workers; [`crate::trouble`] makes faults happen.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use msm_protocol::{ContentHash, Refusal, RefusalCode, job::AttemptRef, limits::HEARTBEAT};
-use msm_scheduler::{
-    Input, JobConfig, JobState, Output, OutputId, Progress, Redundancy, Trust, Worker, job::OVERSLEPT,
-};
+use msm_protocol::{ContentHash, Refusal, RefusalCode, job::AttemptRef};
+use msm_scheduler::{Input, JobConfig, JobState, Output, OutputId, Progress, Trust, Worker};
 
 use crate::{
-    checker::Checker,
-    peer,
+    checker::{Broken, Checker, Promise, View},
+    device::Device,
+    journal::Journal,
+    net::{Link, Message, Stream, Way},
     rng::Rng,
-    scene::{Habit, Scene},
+    sabotage::Sabotage,
+    scene::Scene,
 };
 
 const S: Duration = Duration::from_secs(1);
+/// Time that late messages have to knock at a job that is over.
+const AFTERMATH: Duration = Duration::from_secs(15);
+/// Events in one run at most: a simulation that never ends is a broken promise too.
+const EVENTS: u64 = 400_000;
 
-enum Event {
-    /// A message reaches the job.
-    Deliver(Input),
+#[derive(Debug, Clone)]
+pub enum Event {
     Tick,
-    Arrive(usize, u32, AttemptRef),
-    Recall(usize, u32, AttemptRef),
-    Finish(usize, u32, AttemptRef),
-    Beat(usize, u32),
-    /// The next step of a device's habit.
-    Fault(usize),
+    /// Something that the requester's own parts tell the job, of the requester's life number.
+    Tell(u32, Input),
+    /// A stream of a connection has something.
+    Look(usize, u32, Stream),
     Connect(usize),
-    LocalFinish(AttemptRef),
+    /// Both ends notice that a connection is dead.
+    Unanswered(usize, u32),
+    Beat(usize, u32),
+    /// A device has finished an attempt that it took up as its `n`th.
+    Finish(usize, u64, AttemptRef),
+    /// An answer is sent once more.
+    Again(usize, u32, AttemptRef, OutputId),
+    /// Something goes wrong, for the `n`th time.
+    Fault(usize, u32),
+    /// The requester's process starts again.
+    Restart,
 }
 
-struct Remote {
-    worker: Worker,
-    habit: Habit,
-    /// Its connections are numbered; what belongs to an earlier one is void.
-    epoch: u32,
-    up: bool,
-    mute: bool,
-    frozen_until: Duration,
-    /// The first is being worked on.
-    queue: VecDeque<AttemptRef>,
-    latency: Duration,
+/// The requester's own state.
+pub struct Home {
+    /// Its processes are numbered.
+    pub life: u32,
+    /// Its process does not run.
+    pub down: bool,
+    /// It handles nothing before this.
+    pub asleep_until: Duration,
+    /// What its clock shows more (or less) than the time of the world.
+    pub ahead: Duration,
+    pub behind: Duration,
+    pub crashes: Option<(u64, usize)>,
+}
+
+impl Home {
+    fn awake(now: Duration) -> Self {
+        let (ahead, behind) = (Duration::ZERO, Duration::ZERO);
+        Self { life: 0, down: false, asleep_until: now, ahead, behind, crashes: None }
+    }
 }
 
 /// What a run showed.
 #[derive(Debug)]
 pub struct Report {
+    pub scene: Scene,
     pub end: Output,
     pub took: Duration,
     pub progress: Progress,
     pub outputs: Vec<Output>,
+    /// How often each fault of the scene was felt.
+    pub felt: Vec<u32>,
+    pub events: u64,
+}
+
+impl Report {
+    /// Faults that were felt at least once.
+    pub fn faults(&self) -> usize {
+        self.felt.iter().filter(|times| **times > 0).count()
+    }
 }
 
 pub struct World {
-    scene: Scene,
-    rng: Rng,
-    now: Duration,
-    job: JobState,
-    checker: Checker,
-    events: BTreeMap<(Duration, u64), Event>,
+    pub scene: Scene,
+    pub rng: Rng,
+    pub now: Duration,
+    pub job: JobState,
+    pub checker: Checker,
+    pub home: Home,
+    pub devices: Vec<Device>,
+    pub links: Vec<Link>,
+    pub felt: Vec<u32>,
+    pub truth: Vec<OutputId>,
+    pub journal: Journal,
+    config: JobConfig,
+    /// Every life's clock starts at zero.
+    epoch: Duration,
+    /// Boxed, because they move a lot.
+    events: BTreeMap<(Duration, u64), Box<Event>>,
+    deadline: Duration,
     count: u64,
     tick_at: Option<Duration>,
-    remotes: Vec<Remote>,
     outputs: Vec<Output>,
+    sabotage: Option<Sabotage>,
     trace: bool,
 }
 
@@ -78,325 +120,349 @@ impl World {
         let lease = if rng.chance(80) { 5 * S } else { rng.ms(0..12_000) };
         let config = JobConfig {
             tasks: scene.tasks,
+            weights: scene.weights.clone(),
             on_loss: scene.on_loss,
             credit: scene.credit,
             lease,
             seed: rng.next(),
-            redundancy: Redundancy::None,
-            ..JobConfig::default()
+            redundancy: scene.redundancy,
         };
-        let remotes = (0..).zip(&scene.remotes).map(|(n, habit)| Remote {
-            worker: Worker::Remote(peer(n)),
-            habit: *habit,
-            epoch: 0,
-            up: false,
-            mute: false,
-            frozen_until: Duration::ZERO,
-            queue: VecDeque::new(),
-            latency: rng.ms(0..60),
-        });
-        let remotes = remotes.collect();
-        let job = JobState::new(config.clone(), Duration::ZERO);
-        let (events, outputs) = (BTreeMap::new(), Vec::new());
-        let checker = Checker::new(config);
+        let truth: Vec<OutputId> = (0..scene.tasks).map(output_of).collect();
+        let devices: Vec<Device> = (0..scene.devices).map(Device::new).collect();
+        let links = devices.iter().map(|_| Link::new(rng.ms(0..60))).collect();
         let now = Duration::ZERO;
-        Self { scene, rng, now, job, checker, events, count: 0, tick_at: None, remotes, outputs, trace }
+        let home = Home::awake(now);
+        Self {
+            job: JobState::new(config.clone(), now),
+            checker: Checker::new(config.clone(), truth.clone(), scene.plotters()),
+            felt: vec![0; scene.faults.len()],
+            epoch: now,
+            events: BTreeMap::new(),
+            deadline: scene.deadline(),
+            count: 0,
+            tick_at: None,
+            outputs: Vec::new(),
+            journal: Journal::default(),
+            sabotage: None,
+            scene,
+            rng,
+            now,
+            home,
+            devices,
+            links,
+            truth,
+            config,
+            trace,
+        }
+    }
+
+    /// With a scheduler that is broken in this way.
+    pub fn sabotaged(mut self, sabotage: Sabotage) -> Self {
+        self.sabotage = Some(sabotage);
+        self
     }
 
     /// Runs the job to its end and a little beyond. Errors name the broken promise.
-    pub fn run(mut self) -> Result<Report, String> {
-        if let Some(credit) = self.scene.local {
-            let after = self.rng.ms(0..500);
-            self.after(
-                after,
-                Event::Deliver(Input::WorkerReady { worker: Worker::Local, credit, trust: Trust::default() }),
-            );
-        }
-        for index in 0..self.remotes.len() {
+    pub fn run(mut self) -> Result<Report, Broken> {
+        self.arrive_home();
+        for index in 0..self.devices.len() {
             let after = self.rng.ms(0..500);
             self.after(after, Event::Connect(index));
-            let after = self.rng.ms(0..4_000);
-            self.after(after, Event::Fault(index));
+        }
+        for index in 0..self.scene.faults.len() {
+            self.prepare(index);
         }
         self.apply(Input::Tick)?;
         let mut took = None;
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
-            self.happen(event)?;
-            if self.job.progress().over {
+            self.happen(*event)?;
+            if self.over() {
                 // Stragglers of the network still knock for a while.
-                if at > *took.get_or_insert(at) + 40 * S {
+                if at > *took.get_or_insert(at) + AFTERMATH {
                     break;
                 }
-            } else if at > self.scene.deadline() {
-                return Err(format!("not over by {at:?}: {:?}", self.job.progress()));
+            } else if at > self.deadline || self.count > EVENTS {
+                let what = format!("not over by {at:?}: {:?}", self.job.progress());
+                return Err(Broken { promise: Promise::EndsInTime, what });
             }
         }
+        self.judge(took)
+    }
+
+    /// The end, and whether it had to be another.
+    fn judge(mut self, took: Option<Duration>) -> Result<Report, Broken> {
         let progress = self.job.progress();
-        let end = self.checker.end.take().ok_or_else(|| format!("nothing happens any more: {progress:?}"))?;
-        let report = Report { end, took: took.unwrap_or_default(), progress, outputs: self.outputs };
-        match (&report.end, self.scene.poison) {
-            // Unless a liar guessed right: a result of its own attempt before that had reached it.
-            (Output::Done, Some(task)) if !self.scene.remotes.contains(&Habit::Lies) => {
-                Err(format!("task {task} cannot succeed"))
-            }
-            (Output::Failed { refusal }, Some(_)) if refusal.code == RefusalCode::ServiceFailed => Ok(report),
-            (Output::Done, _) => Ok(report),
-            _ if self.scene.sound_at_home() => Err(format!("this device could have finished: {:?}", report.end)),
-            _ => Ok(report),
+        let Some(end) = self.checker.end.take() else {
+            return Err(Broken {
+                promise: Promise::EndsInTime,
+                what: format!("nothing happens any more: {progress:?}"),
+            });
+        };
+        self.checker.at_the_end(&end)?;
+        let guest_failed = matches!(&end, Output::Failed { refusal } if refusal.code == RefusalCode::ServiceFailed);
+        let broken = match (&end, self.scene.poison) {
+            // Unless somebody made its output up.
+            (Output::Done, Some(task)) if !self.scene.has_liars() => Some(format!("task {task} cannot succeed")),
+            (Output::Done, _) => None,
+            (_, poison) if guest_failed => poison.is_none().then(|| "the guest never fails".into()),
+            _ if self.scene.sound_at_home() => Some(format!("this device could have finished: {end:?}")),
+            _ => None,
+        };
+        if let Some(what) = broken {
+            return Err(Broken { promise: Promise::RightEnd, what });
+        }
+        let (scene, felt, events, outputs) = (self.scene, self.felt, self.count, self.outputs);
+        Ok(Report { scene, end, took: took.unwrap_or_default(), progress, outputs, felt, events })
+    }
+
+    pub fn over(&self) -> bool {
+        !self.home.down && self.checker.is_over()
+    }
+
+    pub fn after(&mut self, time: Duration, event: Event) {
+        self.at(self.now + time, event);
+    }
+
+    pub fn at(&mut self, time: Duration, event: Event) {
+        self.count += 1;
+        self.events.insert((time, self.count), Box::new(event));
+    }
+
+    /// A fault was felt.
+    pub fn feel(&mut self, fault: usize) {
+        self.felt[fault] += 1;
+        self.note(|world| format!("felt: {:?}", world.scene.faults[fault]));
+    }
+
+    pub fn note(&self, what: impl FnOnce(&Self) -> String) {
+        if self.trace {
+            eprintln!("{:>9.3}   {}", self.now.as_secs_f64(), what(self));
         }
     }
 
-    fn after(&mut self, time: Duration, event: Event) {
-        self.count += 1;
-        self.events.insert((self.now + time, self.count), event);
-    }
-
-    fn happen(&mut self, event: Event) -> Result<(), String> {
-        if let (Some((from, time)), Event::Deliver(_) | Event::Tick) = (self.scene.sleep, &event)
-            && (from..from + time).contains(&self.now)
-        {
-            // The job notices by its last call before and its first one after.
-            self.checker.asleep = time + OVERSLEPT;
-            self.after(from + time - self.now, event);
+    fn happen(&mut self, event: Event) -> Result<(), Broken> {
+        let to_home = match event {
+            Event::Tick | Event::Tell(..) => true,
+            Event::Look(_, _, (way, _)) => way == Way::Up,
+            _ => false,
+        };
+        if to_home && self.home.down {
+            return Ok(());
+        }
+        if to_home && self.home.asleep_until > self.now {
+            self.at(self.home.asleep_until, event);
             return Ok(());
         }
         match event {
-            Event::Deliver(input) => self.apply(input)?,
             Event::Tick if self.tick_at.is_some_and(|at| at <= self.now) => {
                 self.tick_at = None;
                 self.apply(Input::Tick)?;
             }
             Event::Tick => {}
-            Event::Arrive(index, epoch, attempt) => self.arrive(index, epoch, attempt),
-            Event::Recall(index, epoch, attempt) => self.recall(index, epoch, attempt),
-            Event::Finish(index, epoch, attempt) => self.finish(index, epoch, attempt),
-            Event::Beat(index, epoch) => self.beat(index, epoch),
-            Event::Fault(index) => self.fault(index),
+            Event::Tell(life, input) if life == self.home.life => self.apply(input)?,
+            Event::Tell(..) => {}
+            Event::Look(index, epoch, stream) => self.look(index, epoch, stream)?,
             Event::Connect(index) => self.connect(index),
-            Event::LocalFinish(attempt) => self.local_finish(attempt)?,
+            Event::Unanswered(index, epoch) => self.unanswered(index, epoch),
+            Event::Beat(index, epoch) => self.beat(index, epoch),
+            Event::Finish(index, turn, attempt) => self.finish(index, turn, attempt),
+            Event::Again(index, epoch, attempt, output) => {
+                if self.links[index].open && self.links[index].epoch == epoch {
+                    self.send(index, Way::Up, Message::Result(attempt, output));
+                }
+            }
+            Event::Fault(fault, times) => self.strike(fault, times),
+            Event::Restart => self.restart()?,
         }
         Ok(())
     }
 
+    // ---- The requester ---------------------------------------------------------------------------------------------
+
+    /// The requester's clock, which its job's times are measured with.
+    pub fn clock(&self) -> Duration {
+        (self.now + self.home.ahead).saturating_sub(self.home.behind).saturating_sub(self.epoch)
+    }
+
+    /// The local worker reports for work.
+    fn arrive_home(&mut self) {
+        if let Some(credit) = self.scene.local {
+            let after = self.rng.ms(0..500);
+            let ready = Input::WorkerReady { worker: Worker::Local, credit, trust: Trust::default() };
+            self.after(after, Event::Tell(self.home.life, ready));
+        }
+    }
+
     /// Gives the job an input, carries out what it says, and checks all of it.
-    fn apply(&mut self, input: Input) -> Result<(), String> {
-        self.checker.input(&input, self.now);
-        self.job.handle(input.clone(), self.now);
-        let outputs: Vec<Output> = std::iter::from_fn(|| self.job.poll_output()).collect();
+    fn apply(&mut self, input: Input) -> Result<(), Broken> {
+        let clock = self.clock();
+        self.checker.input(&input, clock);
+        let told = match &mut self.sabotage {
+            Some(sabotage) => sabotage.hears(input.clone()),
+            None => vec![input.clone()],
+        };
+        let mut outputs = Vec::new();
+        for told in told {
+            self.job.handle(told, clock);
+            outputs.extend(std::iter::from_fn(|| self.job.poll_output()));
+        }
+        if let Some(sabotage) = &mut self.sabotage {
+            sabotage.says(&mut outputs, self.scene.tasks);
+        }
         if self.trace && !(outputs.is_empty() && matches!(input, Input::Heartbeat { .. } | Input::Tick)) {
             eprintln!("{:>9.3} {input:?} -> {outputs:?}", self.now.as_secs_f64());
         }
         for output in &outputs {
             self.carry_out(output);
         }
-        self.checker.outputs(&input, &outputs, &self.job, self.now)?;
+        let mut view = View { job: &self.job, progress: self.job.progress(), next: self.job.next_timeout() };
+        if let Some(sabotage) = &self.sabotage {
+            sabotage.twist(&mut view, clock);
+        }
+        self.checker.outputs(&input, &outputs, &view, clock)?;
         self.outputs.extend(outputs);
-        let next = self.job.next_timeout();
+        let next = view.next.map(|next| self.now + next.saturating_sub(clock));
         if next != self.tick_at
             && let Some(next) = next
         {
-            self.after(next - self.now, Event::Tick);
+            self.at(next, Event::Tick);
         }
         self.tick_at = next;
         Ok(())
     }
 
     fn carry_out(&mut self, output: &Output) {
-        let index = |worker: &Worker| self.remotes.iter().position(|remote| remote.worker == *worker);
         match output {
-            Output::Start { worker: Worker::Local, attempt, .. } => {
-                let time = self.rng.about(self.scene.local_time);
-                self.after(time, Event::LocalFinish(*attempt));
-            }
-            Output::Start { worker, attempt, .. } => {
-                if let Some(index) = index(worker) {
-                    let Remote { epoch, latency, .. } = self.remotes[index];
-                    self.after(latency, Event::Arrive(index, epoch, *attempt));
+            Output::Start { worker: Worker::Local, attempt, .. } => self.work_at_home(*attempt),
+            Output::Start { worker, attempt, .. } => self.tell(*worker, Message::Start(*attempt)),
+            Output::Cancel { worker, attempt } => self.tell(*worker, Message::Cancel(*attempt)),
+            Output::Accepted { attempt, worker } => {
+                if let Some(output) = self.job.output_of(attempt.task) {
+                    self.journal.accepted(attempt.task, output, *worker);
                 }
             }
-            Output::Cancel { worker, attempt } => {
-                if let Some(index) = index(worker) {
-                    let Remote { epoch, latency, .. } = self.remotes[index];
-                    self.after(latency, Event::Recall(index, epoch, *attempt));
-                }
-            }
+            Output::Withdrawn { task, .. } => self.journal.withdrawn(*task),
+            Output::Struck { worker, .. } => self.journal.struck(*worker),
             _ => {}
         }
     }
 
-    // ---- This device -----------------------------------------------------------------------------------------------
-
-    fn local_finish(&mut self, attempt: AttemptRef) -> Result<(), String> {
+    fn work_at_home(&mut self, attempt: AttemptRef) {
         let worker = Worker::Local;
+        let time = self.rng.about(self.scene.time_of(attempt.task, self.scene.local_time));
+        let crash = self.home.crashes.filter(|(percent, _)| self.rng.chance(*percent));
         let input = if self.scene.poison == Some(attempt.task) {
             Input::Failed { worker, attempt, refusal: guest_failure() }
-        } else if self.rng.chance(self.scene.local_crashes) {
+        } else if let Some((_, fault)) = crash {
+            self.feel(fault);
             Input::Failed { worker, attempt, refusal: Refusal::new(RefusalCode::TaskCrashed, "signal 11") }
         } else {
-            Input::Result { worker, attempt, output: output_of(attempt.task) }
+            Input::Result { worker, attempt, output: self.truth[attempt.task as usize] }
         };
-        // Through the queue, because a device that sleeps handles nothing.
-        self.after(Duration::ZERO, Event::Deliver(input));
+        self.after(time, Event::Tell(self.home.life, input));
+    }
+
+    /// Sends a message to a worker, if it is connected.
+    fn tell(&mut self, worker: Worker, message: Message) {
+        let index = self.devices.iter().position(|device| device.worker == worker);
+        if let Some(index) = index.filter(|index| self.links[*index].open) {
+            self.send(index, Way::Down, message);
+        }
+    }
+
+    /// Puts a message on the wire.
+    pub fn send(&mut self, index: usize, way: Way, message: Message) {
+        let bytes = match message {
+            Message::Start(_) | Message::Result(..) => self.scene.bytes,
+            _ => 0,
+        };
+        let (device, link) = (&self.devices[index], &mut self.links[index]);
+        let (epoch, cut) = (link.epoch, link.is_cut(way, self.now));
+        let ills = [
+            device.ills.delay.filter(|_| bytes > 0),
+            device.ills.jitter.filter(|_| bytes > 0),
+            device.ills.slow_link.filter(|_| bytes > 0),
+            device.ills.cut.filter(|_| cut),
+        ];
+        let sent = link.send(way, message, bytes, self.now, &mut self.rng);
+        let lossy = device.ills.loss.filter(|_| sent.lost_packets);
+        ills.into_iter().chain([lossy]).flatten().for_each(|fault| self.feel(fault));
+        if let Some((stream, at)) = sent.look {
+            self.at(at, Event::Look(index, epoch, stream));
+        }
+    }
+
+    /// Takes what a stream holds, if it is there yet.
+    fn look(&mut self, index: usize, epoch: u32, stream: Stream) -> Result<(), Broken> {
+        let link = &mut self.links[index];
+        if link.epoch != epoch || !link.open {
+            return Ok(());
+        }
+        let (message, next) = link.receive(stream, self.now);
+        if let Some(next) = next {
+            self.at(next, Event::Look(index, epoch, stream));
+        }
+        match message {
+            Some(message) if stream.0 == Way::Down => self.device_hears(index, message),
+            Some(message) => self.home_hears(index, message)?,
+            None => {}
+        }
         Ok(())
     }
 
-    // ---- The others ------------------------------------------------------------------------------------------------
-
-    fn connect(&mut self, index: usize) {
-        let credit = self.rng.range(1..20) as u32;
-        let remote = &mut self.remotes[index];
-        if self.job.progress().over || remote.up {
-            return;
-        }
-        remote.up = true;
-        remote.epoch += 1;
-        remote.queue.clear();
-        let (worker, epoch) = (remote.worker, remote.epoch);
-        self.after(Duration::ZERO, Event::Deliver(Input::WorkerReady { worker, credit, trust: Trust::default() }));
-        self.after(HEARTBEAT, Event::Beat(index, epoch));
-    }
-
-    /// The process or its link ends; the requester sees it a moment later.
-    fn disconnect(&mut self, index: usize) {
-        let notice = self.rng.ms(0..2_000);
-        let remote = &mut self.remotes[index];
-        if std::mem::replace(&mut remote.up, false) {
-            let lost = Input::WorkerLost { worker: remote.worker, reason: "connection closed".into() };
-            self.after(notice, Event::Deliver(lost));
-        }
-    }
-
-    fn fault(&mut self, index: usize) {
-        let habit = self.remotes[index].habit;
-        let awhile = self.rng.ms(500..20_000);
-        let again = self.rng.ms(200..15_000);
-        let remote = &mut self.remotes[index];
-        match habit {
-            Habit::Dies => self.disconnect(index),
-            Habit::DiesUnnoticed => remote.up = false,
-            Habit::Flaps => {
-                self.disconnect(index);
-                // After the loss was noticed.
-                self.after(2 * S + awhile / 10, Event::Connect(index));
-                self.after(2 * S + awhile / 10 + again, Event::Fault(index));
+    fn home_hears(&mut self, index: usize, message: Message) -> Result<(), Broken> {
+        let worker = self.devices[index].worker;
+        let input = match message {
+            Message::Ready { credit } => {
+                let trust = self.journal.trust(worker);
+                Input::WorkerReady { worker, credit, trust }
             }
-            Habit::Mute => remote.mute = true,
-            Habit::MuteAwhile => {
-                let pause = if remote.mute { again } else { awhile };
-                remote.mute = !remote.mute;
-                self.after(pause, Event::Fault(index));
-            }
-            Habit::Freezes => {
-                remote.frozen_until = self.now + awhile;
-                self.after(awhile + again, Event::Fault(index));
-            }
-            Habit::Lies => {
-                let task = self.rng.range(0..u64::from(self.scene.tasks) + 2) as u32;
-                let attempt = AttemptRef { task, attempt: self.rng.range(0..3) as u32 };
-                let worker = remote.worker;
-                // A result of one of its own attempts would be none of its lies.
-                if !remote.queue.contains(&attempt) {
-                    self.send(index, Input::Result { worker, attempt, output: output_of(task) });
-                }
-                self.after(again / 20, Event::Fault(index));
-            }
-            _ => {}
-        }
-    }
-
-    fn send(&mut self, index: usize, input: Input) {
-        let remote = &self.remotes[index];
-        if remote.up && !remote.mute {
-            self.after(remote.latency, Event::Deliver(input));
-        }
-    }
-
-    fn alive(&self, index: usize, epoch: u32) -> bool {
-        self.remotes[index].up && self.remotes[index].epoch == epoch
-    }
-
-    fn arrive(&mut self, index: usize, epoch: u32, attempt: AttemptRef) {
-        if !self.alive(index, epoch) || (self.remotes[index].habit == Habit::Forgets && self.rng.chance(30)) {
-            return;
-        }
-        self.remotes[index].queue.push_back(attempt);
-        if self.remotes[index].queue.len() == 1 {
-            self.work(index);
-        }
-    }
-
-    fn recall(&mut self, index: usize, epoch: u32, attempt: AttemptRef) {
-        let remote = &mut self.remotes[index];
-        let Some(place) = remote.queue.iter().position(|queued| *queued == attempt) else { return };
-        if remote.epoch == epoch {
-            remote.queue.remove(place);
-            if place == 0 {
-                self.work(index);
-            }
-        }
-    }
-
-    /// Starts the first attempt of the queue.
-    fn work(&mut self, index: usize) {
-        let remote = &self.remotes[index];
-        let Some(attempt) = remote.queue.front().copied() else { return };
-        let (epoch, habit) = (remote.epoch, remote.habit);
-        let time = self.rng.about(self.scene.remote_time) * if habit == Habit::Slow { 50 } else { 1 };
-        if habit != Habit::Hogs {
-            self.after(time, Event::Finish(index, epoch, attempt));
-        }
-    }
-
-    fn finish(&mut self, index: usize, epoch: u32, attempt: AttemptRef) {
-        let remote = &mut self.remotes[index];
-        if !(remote.up && remote.epoch == epoch && remote.queue.front() == Some(&attempt)) {
-            return;
-        }
-        if remote.frozen_until > self.now {
-            let rest = remote.frozen_until - self.now;
-            return self.after(rest, Event::Finish(index, epoch, attempt));
-        }
-        remote.queue.pop_front();
-        let (worker, habit) = (remote.worker, remote.habit);
-        let failure = match habit {
-            _ if self.scene.poison == Some(attempt.task) => Some(guest_failure()),
-            Habit::Fails if self.rng.chance(50) => Some(Refusal::new(self.some_code(), "by lot")),
-            _ => None,
+            Message::Beat(attempts) => Input::Heartbeat { worker, attempts },
+            Message::Result(attempt, output) => Input::Result { worker, attempt, output },
+            Message::Failed(attempt, refusal) => Input::Failed { worker, attempt, refusal },
+            Message::Start(_) | Message::Cancel(_) => return Ok(()),
         };
-        match failure {
-            Some(refusal) => self.send(index, Input::Failed { worker, attempt, refusal }),
-            None => {
-                let result = Input::Result { worker, attempt, output: output_of(attempt.task) };
-                self.send(index, result.clone());
-                if habit == Habit::Doubles {
-                    let late = self.rng.ms(0..20_000);
-                    self.after(late, Event::Deliver(result));
-                }
-            }
-        }
-        self.work(index);
+        self.apply(input)
     }
 
-    fn some_code(&mut self) -> RefusalCode {
-        use RefusalCode::*;
-        let codes = [TaskCrashed, Deadline, Busy, RateLimited, NotLending, Denied, Other, BadMessage, StaleLease];
-        codes[self.rng.range(0..codes.len() as u64) as usize]
+    /// The process is gone; its connections with it.
+    pub fn die(&mut self, down: Duration, last_line_lost: bool) {
+        self.home.down = true;
+        self.home.life += 1;
+        for index in 0..self.devices.len() {
+            self.hang_up(index);
+        }
+        if last_line_lost {
+            self.journal.lose_last_line();
+        }
+        self.after(down, Event::Restart);
     }
 
-    fn beat(&mut self, index: usize, epoch: u32) {
-        if !self.alive(index, epoch) {
-            return;
+    /// A new process goes on with what the journal says.
+    fn restart(&mut self) -> Result<(), Broken> {
+        self.home.down = false;
+        self.home = Home { life: self.home.life, crashes: self.home.crashes, ..Home::awake(self.now) };
+        self.epoch = self.now;
+        self.job = JobState::new(self.config.clone(), Duration::ZERO);
+        self.checker.restarted();
+        self.tick_at = None;
+        for (task, (output, worker)) in self.journal.tasks() {
+            self.apply(Input::Restored { task, output, worker })?;
         }
-        let remote = &self.remotes[index];
-        if remote.frozen_until <= self.now {
-            let beat = Input::Heartbeat { worker: remote.worker, attempts: remote.queue.iter().copied().collect() };
-            self.send(index, beat);
+        for worker in self.journal.liars() {
+            self.apply(Input::Struck { worker, reason: "it lied before".into() })?;
         }
-        self.after(HEARTBEAT, Event::Beat(index, epoch));
+        self.apply(Input::Tick)?;
+        self.arrive_home();
+        for index in 0..self.devices.len() {
+            let after = self.rng.ms(0..1_000);
+            self.after(after, Event::Connect(index));
+        }
+        Ok(())
     }
 }
 
-fn guest_failure() -> Refusal {
+pub fn guest_failure() -> Refusal {
     Refusal::new(RefusalCode::ServiceFailed, "cannot read this input")
 }

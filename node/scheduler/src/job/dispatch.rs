@@ -1,45 +1,50 @@
-//! Who gets which task next: lost tasks first, then fresh ones, then second attempts of stragglers.
+//! Who gets which task next: lost tasks, votes, fresh tasks, checks, then second attempts of stragglers.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use msm_protocol::{job::AttemptRef, limits::REMOTE_ATTEMPTS};
 
 use super::{
-    HEDGE_BLIND, HEDGE_MIN, HEDGER_PATIENCE, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, Why,
-    Worker,
-    member::Member,
+    HEDGE_MIN, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, VOTES_WAITING, Why, Worker,
+    member::{Held, Member},
     task::{Attempt, State, Task},
 };
 
-/// A second attempt that could be made.
-struct Hedge {
-    due: Duration,
-    task: u32,
-    worker: Worker,
-    mean: Option<Duration>,
-}
+/// A worker leaves one of the last tasks to others only if they would have done them all in this part of its time.
+/// *Judgement.*
+const SOONER: f64 = 0.95;
 
 impl JobState {
     /// Starts everything that can start now.
     pub(super) fn dispatch(&mut self) {
+        self.look_again = None;
         self.hand_out_returned();
-        self.hand_out_fresh();
-        while let Some((worker, task)) = self.due_hedge() {
+        self.hand_out();
+        while let Some(hedge) = self.due_hedge() {
             self.hedges += 1;
-            let running = self.tasks.get(task as usize).and_then(|task| task.running().next());
-            let slow = running.map_or(worker, |attempt| attempt.worker);
-            self.start(worker, task, Why::Straggler { slow });
+            self.start(hedge.worker, hedge.task, Why::Straggler { slow: hedge.slow });
         }
     }
 
-    fn start(&mut self, worker: Worker, index: u32, why: Why) {
-        let lease_ends = (worker != Worker::Local).then(|| self.now + self.lease());
+    pub(super) fn start(&mut self, worker: Worker, index: u32, why: Why) {
+        let now = self.now;
+        let weight = self.tasks.get(index as usize).map_or(1, |task| task.weight);
+        let lease_ends = (worker != Worker::Local).then(|| now + self.lease(weight));
         let (Some(task), Some(member)) = (self.tasks.get_mut(index as usize), self.members.get_mut(&worker)) else {
             return;
         };
         let attempt = AttemptRef { task: index, attempt: task.attempts.len() as u32 };
-        task.attempts.push(Attempt { worker, state: State::Running, started: self.now, lease_ends, named: false });
-        member.held.push(attempt);
+        let promised = member.would_take(weight, now).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let hedge = matches!(why, Why::Straggler { .. });
+        let state = State::Running;
+        task.attempts.push(Attempt { worker, state, started: now, lease_ends, named: false, promised, hedge });
+        task.void_of = None;
+        member.take(Held { attempt, weight, started: now });
+        self.fresh.remove(index, weight);
+        self.running += 1;
+        self.lease_floor = lease_ends.map_or(self.lease_floor, |end| end.min(self.lease_floor));
+        self.checks_started += u32::from(matches!(why, Why::Check { .. } | Why::Vote));
+        self.requeue(index);
         self.outputs.push_back(Output::Start { worker, attempt, why });
     }
 
@@ -50,7 +55,7 @@ impl JobState {
     // ---- Lost tasks ------------------------------------------------------------------------------------------------
 
     fn hand_out_returned(&mut self) {
-        let mut kept = std::collections::VecDeque::new();
+        let mut kept = VecDeque::new();
         while let Some(task) = self.returned.pop_front() {
             if self.free().next().is_none() {
                 self.returned.push_front(task);
@@ -58,15 +63,25 @@ impl JobState {
             }
             match self.next_for(task) {
                 Some(worker) => {
-                    self.reruns += 1;
-                    let last = self.tasks.get(task as usize).and_then(Task::last_worker);
-                    self.start(worker, task, Why::Lost { from: last.unwrap_or(worker) });
+                    let why = self.why_again(task);
+                    self.reruns += u32::from(!matches!(why, Why::Withdrawn { .. }));
+                    self.start(worker, task, why);
                 }
                 None => kept.push_back(task),
             }
         }
         kept.append(&mut self.returned);
         self.returned = kept;
+    }
+
+    /// Why a task that nobody works on is started again.
+    fn why_again(&self, index: u32) -> Why {
+        let task = self.tasks.get(index as usize);
+        match task.map(|task| (task.void_of, task.last_worker())) {
+            Some((Some(from), _)) => Why::Withdrawn { from },
+            Some((None, Some(from))) => Why::Lost { from },
+            _ => Why::Fresh,
+        }
     }
 
     /// The free worker that this lost task should go to: one that has not had it, where it need not wait, a remote one
@@ -81,10 +96,10 @@ impl JobState {
             .filter(|member| self.may_take(index, member.worker))
             .filter(|member| task.last_worker() != Some(member.worker) || others(member.worker).next().is_none())
             // While fresh tasks are left this device takes those, and leaves a lost one to the workers around.
-            .filter(|m| m.worker != Worker::Local || self.fresh == self.config.tasks || !remote_left())
+            .filter(|m| m.worker != Worker::Local || self.fresh.is_empty() || !remote_left())
             .min_by_key(|member| {
                 let local = member.worker == Worker::Local;
-                let waits = !local && !member.held.is_empty();
+                let waits = !local && !member.held().is_empty();
                 let mean = member.mean.unwrap_or(Duration::MAX);
                 (task.tries_by(member.worker), waits, local, member.load(), mean)
             })
@@ -105,68 +120,6 @@ impl JobState {
         }
     }
 
-    // ---- Fresh tasks -----------------------------------------------------------------------------------------------
-
-    fn hand_out_fresh(&mut self) {
-        while self.fresh < self.config.tasks {
-            if self.output_of(self.fresh).is_some() {
-                self.fresh += 1;
-                continue;
-            }
-            let Some(worker) = self.free().min_by_key(|member| member.load()).map(|member| member.worker) else {
-                return;
-            };
-            let task = self.fresh;
-            self.fresh += 1;
-            self.start(worker, task, Why::Fresh);
-        }
-    }
-
-    // ---- Stragglers ------------------------------------------------------------------------------------------------
-
-    /// The next second attempt that is due, by the worker that is measured to be the fastest.
-    fn due_hedge(&self) -> Option<(Worker, u32)> {
-        let due = self.hedges_ahead().filter(|hedge| hedge.due <= self.now);
-        let best = due.min_by_key(|hedge| (hedge.due, hedge.mean.unwrap_or(Duration::MAX), hedge.worker));
-        best.map(|hedge| (hedge.worker, hedge.task))
-    }
-
-    /// When the next second attempt is due if nothing else happens.
-    pub(super) fn next_hedge(&self) -> Option<Duration> {
-        self.hedges_ahead().map(|hedge| hedge.due).filter(|due| *due > self.now).min()
-    }
-
-    /// For each idle worker the second attempt that it would make first.
-    fn hedges_ahead(&self) -> impl Iterator<Item = Hedge> {
-        let handed_out = self.fresh == self.config.tasks;
-        // A remote worker's second place is a queue: an attempt there would wait behind the first.
-        let idle = self.free().filter(move |m| handed_out && (m.worker == Worker::Local || m.held.is_empty()));
-        idle.filter_map(|member| {
-            let running = self.members.values().flat_map(|other| &other.held).map(|held| held.task);
-            let (due, task) = running.filter_map(|task| Some((self.hedge_due(task, member)?, task))).min()?;
-            Some(Hedge { due, task, worker: member.worker, mean: member.mean })
-        })
-    }
-
-    /// When `member` should start a second attempt of this task; `None` for never. Two remote attempts run at a time at
-    /// most, and this device may always add its own: no set of slow workers can hold a job up.
-    fn hedge_due(&self, index: u32, member: &Member) -> Option<Duration> {
-        let task = self.tasks.get(index as usize)?;
-        let worker = member.worker;
-        let mine = task.running().any(|attempt| attempt.worker == worker) || task.last_worker() == Some(worker);
-        let room = worker == Worker::Local || task.running().count() == 1;
-        if mine || !room || !self.may_try(task, worker) {
-            return None;
-        }
-        let started = task.running().map(|attempt| attempt.started).max()?;
-        let patience = match (self.times.percentile(95), self.times.percentile(50)) {
-            (Some(p95), Some(median)) => p95.min(median * 3 / 2).max(HEDGE_MIN),
-            _ => HEDGE_BLIND,
-        };
-        // A slow worker waits until the task has run as long as it would take itself: before, it would hardly win.
-        Some(started + member.mean.unwrap_or_default().clamp(patience, patience * HEDGER_PATIENCE))
-    }
-
     /// Whether the bounds on attempts leave one for this kind of worker.
     pub(super) fn may_try(&self, task: &Task, worker: Worker) -> bool {
         let local_tries = task.tries_by(Worker::Local);
@@ -176,6 +129,83 @@ impl JobState {
         let local_may = self.config.on_loss == OnLoss::Partial
             || local_tries >= LOCAL_ATTEMPTS
             || self.members.get(&Worker::Local).is_some_and(Member::usable);
-        task.remote_tries() < if local_may { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE }
+        let base = if local_may { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
+        task.remote_tries() < base + self.votes_beside()
+    }
+
+    // ---- Votes, fresh tasks, checks --------------------------------------------------------------------------------
+
+    fn hand_out(&mut self) {
+        loop {
+            let mut free: Vec<(usize, Worker)> = self.free().map(|m| (m.load(), m.worker)).collect();
+            free.sort_unstable();
+            let next = free.into_iter().find_map(|(_, worker)| {
+                let (task, why) = self.next_of(worker)?;
+                Some((worker, task, why))
+            });
+            let Some((worker, task, why)) = next else { return };
+            self.start(worker, task, why);
+        }
+    }
+
+    /// What this free worker should do next. This device decides what is in doubt before anything else and finds liars
+    /// early; the others finish votes that were begun; then come fresh tasks, and checks for who has nothing better.
+    fn next_of(&mut self, worker: Worker) -> Option<(u32, Why)> {
+        let full = self.votes.len() >= VOTES_WAITING;
+        let decides = worker == Worker::Local || !self.members.get(&Worker::Local).is_some_and(Member::usable);
+        let votes = worker != Worker::Local || full;
+        let urgent = self.urgent.iter().filter(|_| decides).chain(self.votes.iter().filter(|_| votes)).copied();
+        if let Some(task) = self.first_judged(urgent, worker) {
+            return Some((task, self.why_judged(task)));
+        }
+        if (worker == Worker::Local || !full)
+            && let Some(task) = self.fresh_for(worker)
+        {
+            return Some((task, self.why_again(task)));
+        }
+        let rest = self.urgent.iter().chain(&self.votes).chain(&self.checks).copied();
+        let task = self.first_judged(rest, worker)?;
+        Some((task, self.why_judged(task)))
+    }
+
+    fn first_judged(&self, mut tasks: impl Iterator<Item = u32>, worker: Worker) -> Option<u32> {
+        tasks.find(|task| self.may_judge(*task, worker))
+    }
+
+    /// The fresh task that this worker should take, if it should take any: guided self-scheduling, and none of the last
+    /// ones if the others will have done them all before this worker has done one.
+    fn fresh_for(&mut self, worker: Worker) -> Option<u32> {
+        let left = self.fresh.weight();
+        let member = self.members.get(&worker)?;
+        let share = left as f64 * self.part_of(member) / 2.0;
+        let (task, weight) = self.fresh.fitting(share as u64)?;
+        let Some(mine) = member.would_take(weight, self.now) else { return Some(task) };
+        let others = self.members.values().filter(|m| m.worker != worker && m.usable() && m.paused_until <= self.now);
+        let (mut done, mut next_free) = (0.0, f64::INFINITY);
+        for other in others {
+            let (Some(unit), Some(backlog)) = (other.pace.unit(), other.backlog(self.now)) else { continue };
+            let each = unit * f64::from(other.slots) * weight as f64;
+            let time = mine * SOONER - backlog - other.rtt.as_secs_f64();
+            // Strictly before: of two equal workers not both leave it to the other.
+            let rounds = ((time / each).ceil() - 1.0).max(0.0);
+            done += rounds * f64::from(other.slots) * weight as f64;
+            next_free = next_free.min(backlog);
+        }
+        if done < left as f64 {
+            return Some(task);
+        }
+        let again = self.now + Duration::try_from_secs_f64(next_free).unwrap_or_default() + HEDGE_MIN;
+        self.look_again = Some(self.look_again.map_or(again, |at| at.min(again)));
+        None
+    }
+
+    /// Part of all speeds that is this worker's. Who was not measured yet counts as average.
+    fn part_of(&self, member: &Member) -> f64 {
+        let speed = |member: &Member| member.pace.unit().map(|unit| 1.0 / unit);
+        let usable = || self.members.values().filter(|member| member.usable());
+        let (sum, known) = usable().filter_map(speed).fold((0.0, 0.0), |(sum, n), speed| (sum + speed, n + 1.0));
+        let average = if known > 0.0 { sum / known } else { 1.0 };
+        let all: f64 = usable().map(|member| speed(member).unwrap_or(average)).sum();
+        speed(member).unwrap_or(average) / all
     }
 }

@@ -46,12 +46,19 @@ pub enum Input {
         /// What earlier jobs have shown of it; the local worker is always believed.
         trust: Trust,
     },
-    /// The round trip to a worker, when the driver knows it.
+    /// What the driver knows of a worker that is ready: said once, or again when it changes, or never.
     Link {
         /// Who.
         worker: Worker,
-        /// Newest measurement.
+        /// The newest round trip; without one, a worker's speed looks slower until it has work waiting.
         rtt: Duration,
+        /// Attempts that it works on at a time, at least 1 (assumed when nothing is said).
+        slots: u32,
+    },
+    /// So many devices are still being asked, or would be: where they could help, the job waits for them a little.
+    Expected {
+        /// Their number from now on; 0 at first.
+        workers: u32,
     },
     /// From the journal, before any worker is ready: this task was done before the requester was restarted. It counts
     /// as done and is never handed out, unless its worker turns out to lie.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use msm_protocol::{job::AttemptRef, limits::CREDIT};
 
-use super::{WORKER_FAULTS, Worker};
+use super::{PREFETCH, WORKER_FAULTS, Worker, pace::Pace};
 use crate::Trust;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,16 @@ pub(super) enum Presence {
     Ready,
     /// Said nothing for a lease; its next word brings it back.
     Silent,
-    /// The driver lost it; only `WorkerReady` brings it back.
+    /// The driver lost it, or it was struck; only `WorkerReady` brings it back.
     Gone,
+}
+
+/// An attempt that a worker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) attempt: AttemptRef,
+    pub(super) weight: u64,
+    pub(super) started: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -23,21 +31,32 @@ pub(super) struct Member {
     /// It refused for a reason that lasts: it keeps what it holds and gets nothing new.
     pub(super) leaving: bool,
     pub(super) credit: u32,
-    pub(super) held: Vec<AttemptRef>,
+    /// Attempts that it works on at a time, as far as is known.
+    pub(super) slots: u32,
+    /// In the order of their starts.
+    held: Vec<Held>,
+    held_weight: u64,
     /// When it last said anything.
     pub(super) heard: Duration,
     /// Gets nothing before this: it was busy.
     pub(super) paused_until: Duration,
-    /// Failures, lost and expired attempts since its last accepted result.
+    /// Failures, lost and expired attempts since its last result.
     pub(super) faults: u32,
-    /// Accepted results.
+    /// Results that arrived whole, whatever became of them.
+    pub(super) answered: u32,
+    /// Tasks whose output is its.
     pub(super) done: u32,
     /// Attempts that failed, expired or were lost with it.
     pub(super) lost: u32,
-    /// Smoothed time from a start to its accepted result.
+    /// Answers that another worker has confirmed.
+    pub(super) checked: u32,
+    /// Its answers that wait for a check.
+    pub(super) pending: u32,
+    /// Smoothed time from a start to its result.
     pub(super) mean: Option<Duration>,
+    pub(super) pace: Pace,
     /// Newest round trip, if anybody measured one.
-    pub(super) rtt: Option<Duration>,
+    pub(super) rtt: Duration,
     pub(super) trust: Trust,
 }
 
@@ -48,15 +67,40 @@ impl Member {
             presence: Presence::Ready,
             leaving: false,
             credit: 0,
+            slots: 1,
             held: Vec::new(),
+            held_weight: 0,
             heard: now,
             paused_until: Duration::ZERO,
             faults: 0,
+            answered: 0,
             done: 0,
             lost: 0,
+            checked: 0,
+            pending: 0,
             mean: None,
-            rtt: None,
+            pace: Pace::default(),
+            rtt: Duration::ZERO,
             trust: Trust::default(),
+        }
+    }
+
+    pub(super) fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    pub(super) fn attempts(&self) -> Vec<AttemptRef> {
+        self.held.iter().map(|held| held.attempt).collect()
+    }
+
+    pub(super) fn take(&mut self, held: Held) {
+        self.held.push(held);
+        self.held_weight = self.held_weight.saturating_add(held.weight);
+    }
+
+    pub(super) fn give_up(&mut self, attempt: AttemptRef) {
+        if let Some(at) = self.held.iter().position(|held| held.attempt == attempt) {
+            self.held_weight = self.held_weight.saturating_sub(self.held.remove(at).weight);
         }
     }
 
@@ -69,14 +113,27 @@ impl Member {
 
     /// Could start a task at this moment.
     pub(super) fn free(&self, now: Duration) -> bool {
-        self.usable() && self.held.len() < self.allowance() && self.paused_until <= now
+        self.usable() && self.paused_until <= now && self.held.len() < self.allowance()
     }
 
-    /// Attempts that it may hold. Until a remote worker has shown a result, its word about itself is worth [`CREDIT`]
-    /// at most (B72).
+    /// Has nothing to do with one of its slots.
+    pub(super) fn idle(&self) -> bool {
+        self.held.len() < self.slots as usize
+    }
+
+    /// Attempts that it may hold now. Until a remote worker has shown a result, its word about itself is worth
+    /// [`CREDIT`] at most (B72). Then it is given what keeps it busy while a result travels here and a task there.
     pub(super) fn allowance(&self) -> usize {
-        let proven = self.worker == Worker::Local || self.done > 0;
-        (if proven { self.credit } else { self.credit.min(CREDIT) }) as usize
+        let credit = self.credit as usize;
+        if self.worker == Worker::Local {
+            return credit;
+        }
+        let Some(unit) = self.pace.unit() else { return credit.min(CREDIT as usize) };
+        let mean = self.held_weight as f64 / self.held.len().max(1) as f64 * unit;
+        let ahead = (self.rtt + PREFETCH).as_secs_f64() / mean;
+        // With nothing held the mean is 0, and whatever the credit is leaves room for one.
+        let wanted = if ahead.is_finite() { ahead.min(f64::from(self.credit)).ceil() as usize } else { 1 };
+        (wanted + self.slots as usize).max(CREDIT as usize).min(credit)
     }
 
     /// How full it is, in thousandths of its allowance: the least full worker gets the next task.
@@ -84,9 +141,29 @@ impl Member {
         self.held.len() * 1_000 / self.allowance().max(1)
     }
 
-    pub(super) fn accepted(&mut self, took: Duration) {
-        self.done += 1;
+    /// Seconds until it has done what it holds, once its speed is known. What runs for too long already is expected to
+    /// run on for as long again.
+    pub(super) fn backlog(&self, now: Duration) -> Option<f64> {
+        let unit = self.pace.unit()?;
+        let Some(head) = self.held.first() else { return Some(0.0) };
+        let all = self.held_weight as f64 * unit;
+        let first = head.weight as f64 * unit * f64::from(self.slots);
+        let since = now.saturating_sub(self.pace.newest().max(head.started + self.rtt)).as_secs_f64();
+        Some(if since <= first { (all - since).max(0.0) } else { (all - first).max(0.0) + (since - first) })
+    }
+
+    /// Seconds until it would have done a task of this weight that it is given now.
+    pub(super) fn would_take(&self, weight: u64, now: Duration) -> Option<f64> {
+        let unit = self.pace.unit()?;
+        let ahead = if self.idle() { 0.0 } else { self.backlog(now)? };
+        Some(self.rtt.as_secs_f64() + ahead + weight as f64 * unit * f64::from(self.slots))
+    }
+
+    pub(super) fn result(&mut self, started: Duration, now: Duration, weight: u64) {
+        let took = now.saturating_sub(started);
+        self.answered += 1;
         self.faults = 0;
         self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
+        self.pace.result(started, self.rtt, now, weight);
     }
 }

@@ -5,15 +5,20 @@
 //! time since some fixed moment (the job's start) and must not run backwards; the same inputs at the same times give the
 //! same outputs.
 //!
-//! - **Pull with credit.** Each worker holds at most its credit; finishing one task makes room for the next, so a fast
-//!   worker takes more. The local worker pulls like the others.
+//! - **Pull with credit.** A worker holds what keeps it busy and no more; finishing one task makes room for the next, so
+//!   a fast worker takes more. Of tasks of different size it gets one that fits its share of what is left. The local
+//!   worker pulls like the others.
 //! - **Leases.** A remote attempt counts as lost when its lease ends; heartbeats renew it. The driver also reports every
 //!   piece of an input written or of an output read as a heartbeat of that attempt, so that a slow link is not taken for
 //!   a dead worker. The local worker has no lease: the sandbox's deadline ends its attempts.
 //! - **Loss.** A lost task goes to the front of the queue and on to another worker, then to this device
 //!   ([`OnLoss`] says otherwise). Attempts per task are bounded, so a job always ends.
-//! - **Stragglers.** When nothing is left to hand out, an idle worker makes a second attempt at the task that runs the
-//!   longest; the first good answer wins.
+//! - **Stragglers.** When nothing is left to hand out, an idle worker makes a second attempt at what is late, or at what
+//!   it would have done well before whoever holds it; the first good answer wins.
+//! - **Checks and votes.** Results of other devices are compared with each other or with this device's, as
+//!   [`Redundancy`] says. A liar gets nothing more and what nobody else has confirmed of it is done again. The job is
+//!   over when its checks are decided too.
+//! - **Failures of the guest** end the job with its message when this device or a second one says so too.
 //! - **Late and double answers** are dropped: an output counts only while its attempt runs.
 
 mod bounds;
@@ -22,7 +27,12 @@ mod event;
 mod progress;
 
 mod dispatch;
+mod fresh;
+mod hedge;
+mod judge;
+mod lease;
 mod member;
+mod pace;
 mod task;
 mod times;
 
@@ -30,7 +40,7 @@ mod times;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -45,11 +55,17 @@ use crate::Trust;
 pub use bounds::*;
 pub use config::{JobConfig, OnLoss, Redundancy};
 pub use event::{Input, Output, OutputId, Why, Worker};
+pub use judge::UNDECIDED;
 pub use progress::{Progress, WorkerProgress};
 
+use fresh::Fresh;
+use judge::Lie;
 use member::{Member, Presence};
-use task::{State, Task};
+use task::{Accepted, State, Task};
 use times::Times;
+
+/// No task weighs more: sums of weights stay far from overflow.
+const WEIGHT_MAX: u64 = 1 << 40;
 
 /// The state of one job. See the module's description.
 #[derive(Debug, Clone)]
@@ -60,14 +76,34 @@ pub struct JobState {
     asleep: Duration,
     tasks: Vec<Task>,
     members: BTreeMap<Worker, Member>,
-    /// Tasks that came back; they go before the fresh ones.
+    /// Tasks that nobody works on and nobody has answered.
+    fresh: Fresh,
+    /// Those of them that came back; they go before the others.
     returned: VecDeque<u32>,
-    /// First task that was never started.
-    fresh: u32,
+    /// Tasks without an output that want more answers than run.
+    votes: BTreeSet<u32>,
+    /// Tasks with an output that is to be checked.
+    checks: BTreeSet<u32>,
+    /// Those of both that cannot wait: answers differ, or a newcomer gave them.
+    urgent: BTreeSet<u32>,
+    open_checks: u32,
+    lies: Vec<Lie>,
+    /// Devices that may still join.
+    expected: u32,
+    running: u32,
     done: u32,
     reruns: u32,
     hedges: u32,
+    hedges_won: u32,
+    checks_started: u32,
+    checked: u32,
+    unchecked: u32,
+    withdrawn: u32,
     times: Times,
+    /// No lease ends before this.
+    lease_floor: Duration,
+    /// When a fresh task that was left for a faster worker is thought about again.
+    look_again: Option<Duration>,
     /// Since when nothing runs.
     stuck_since: Option<Duration>,
     last_failure: Option<Refusal>,
@@ -83,17 +119,36 @@ impl JobState {
         let asked = config.tasks;
         config.tasks = asked.min(TASKS_PER_JOB as u32);
         config.lease = config.lease.max(LEASE_MIN);
+        let weights = std::mem::take(&mut config.weights).into_iter().map(|weight| weight.clamp(1, WEIGHT_MAX));
+        let weights = weights.chain(std::iter::repeat(1)).take(config.tasks as usize);
+        let tasks: Vec<Task> = weights.map(|weight| Task { weight, ..Task::default() }).collect();
+        let mut fresh = Fresh::default();
+        (0..).zip(&tasks).for_each(|(index, task)| fresh.insert(index, task.weight));
         let mut job = Self {
             now,
             asleep: Duration::ZERO,
-            tasks: vec![Task::default(); config.tasks as usize],
+            tasks,
             members: BTreeMap::new(),
+            fresh,
             returned: VecDeque::new(),
-            fresh: 0,
+            votes: BTreeSet::new(),
+            checks: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            open_checks: 0,
+            lies: Vec::new(),
+            expected: 0,
+            running: 0,
             done: 0,
             reruns: 0,
             hedges: 0,
+            hedges_won: 0,
+            checks_started: 0,
+            checked: 0,
+            unchecked: 0,
+            withdrawn: 0,
             times: Times::default(),
+            lease_floor: Duration::MAX,
+            look_again: None,
             stuck_since: Some(now),
             last_failure: None,
             over: false,
@@ -101,10 +156,15 @@ impl JobState {
             outputs: VecDeque::new(),
             config,
         };
-        if asked > TASKS_PER_JOB as u32 {
-            job.fail(Refusal::new(RefusalCode::BadInput, format!("{asked} tasks > {TASKS_PER_JOB} per job")));
-        } else if asked == 0 {
-            job.end(Output::Done);
+        let bad = |reason| Refusal::new(RefusalCode::BadInput, reason);
+        match job.config.redundancy {
+            Redundancy::Agree { agree, of } if agree < 2 || of < agree || of > VOTES_MAX => {
+                job.fail(bad(format!("redundancy {agree}/{of}: it must be 2 <= K <= N <= {VOTES_MAX}")));
+            }
+            _ if asked > TASKS_PER_JOB as u32 => job.fail(bad(format!("{asked} tasks > {TASKS_PER_JOB} per job"))),
+            _ => {
+                job.finish();
+            }
         }
         job
     }
@@ -114,7 +174,8 @@ impl JobState {
         self.wake(now);
         match input {
             Input::WorkerReady { worker, credit, trust } => self.worker_ready(worker, credit, trust),
-            Input::Link { worker, rtt } => self.link(worker, rtt),
+            Input::Link { worker, rtt, slots } => self.link(worker, rtt, slots),
+            Input::Expected { workers } => self.expected = workers,
             Input::Restored { task, output, worker } => self.restored(task, output, worker),
             Input::Struck { worker, reason } => self.struck(worker, reason),
             Input::WorkerLost { worker, reason } => self.worker_lost(worker, reason),
@@ -128,7 +189,7 @@ impl JobState {
         if !self.over {
             self.expire();
         }
-        if !self.over {
+        if !self.over && !self.finish() {
             self.dispatch();
             self.check_stuck();
         }
@@ -146,7 +207,9 @@ impl JobState {
         }
         let stuck = self.stuck_since.map(|since| since + STALL);
         let pauses = self.members.values().filter(|m| m.usable() && m.paused_until > self.now).map(|m| m.paused_until);
-        let next = self.leases().chain(stuck).chain(pauses).chain(self.next_hedge()).min();
+        let lease = (self.lease_floor < Duration::MAX).then_some(self.lease_floor);
+        let others = [stuck, lease, self.look_again, self.next_hedge()].into_iter().flatten();
+        let next = pauses.chain(others).min();
         next.map(|next| next + self.asleep)
     }
 
@@ -155,25 +218,25 @@ impl JobState {
         let workers = self.members.values().map(|member| WorkerProgress {
             worker: member.worker,
             done: member.done,
-            running: member.held.len() as u32,
+            running: member.held().len() as u32,
             lost: member.lost,
             ready: member.usable(),
             mean: member.mean,
-            rate: None,
-            checked: 0,
+            rate: member.pace.rate(),
+            checked: member.checked,
             struck: member.trust.struck,
         });
         Progress {
             tasks: self.config.tasks,
             done: self.done,
-            running: self.members.values().map(|member| member.held.len() as u32).sum(),
+            running: self.running,
             reruns: self.reruns,
             hedges: self.hedges,
-            hedges_won: 0,
-            checks: 0,
-            checked: 0,
-            unchecked: 0,
-            withdrawn: 0,
+            hedges_won: self.hedges_won,
+            checks: self.checks_started,
+            checked: self.checked,
+            unchecked: self.unchecked,
+            withdrawn: self.withdrawn,
             over: self.over,
             workers: workers.collect(),
         }
@@ -181,7 +244,7 @@ impl JobState {
 
     /// The accepted output of a task.
     pub fn output_of(&self, task: u32) -> Option<OutputId> {
-        self.tasks.get(task as usize)?.output
+        Some(self.tasks.get(task as usize)?.accepted?.output)
     }
 
     // ---- Inputs ----------------------------------------------------------------------------------------------------
@@ -196,83 +259,49 @@ impl JobState {
         member.leaving = false;
         member.credit = credit.min(cap);
         member.heard = self.now;
-        member.trust = Trust { struck: member.trust.struck || trust.struck, ..trust };
-    }
-
-    fn link(&mut self, worker: Worker, rtt: Duration) {
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.rtt = Some(rtt);
+        if worker == Worker::Local {
+            member.slots = member.credit;
+        } else {
+            // What this job has seen itself is newer.
+            let (in_a_row, struck) = (member.trust.in_a_row.max(trust.in_a_row), member.trust.struck || trust.struck);
+            member.trust = if struck { Trust { in_a_row: 0, struck } } else { Trust { in_a_row, struck } };
         }
     }
 
-    fn restored(&mut self, task: u32, output: OutputId, _worker: Worker) {
-        let Some(place) = self.tasks.get_mut(task as usize) else { return };
-        if place.output.replace(output).is_none() {
+    fn link(&mut self, worker: Worker, rtt: Duration, slots: u32) {
+        if let Some(member) = self.members.get_mut(&worker).filter(|member| member.worker != Worker::Local) {
+            (member.rtt, member.slots) = (rtt, slots.clamp(1, SLOTS_BELIEVED));
+        }
+    }
+
+    fn restored(&mut self, index: u32, output: OutputId, worker: Worker) {
+        let Some(task) = self.tasks.get_mut(index as usize) else { return };
+        if task.attempts.is_empty() && task.accepted.is_none() && !self.over {
+            task.accepted = Some(Accepted { worker, attempt: None, output });
+            self.fresh.remove(index, task.weight);
             self.done += 1;
         }
-        if self.done == self.config.tasks && !self.over {
-            self.end(Output::Done);
-        }
-    }
-
-    fn struck(&mut self, worker: Worker, reason: String) {
-        if let Some(member) = self.members.get_mut(&worker) {
-            member.trust.wrong();
-        }
-        self.worker_lost(worker, reason);
     }
 
     fn worker_lost(&mut self, worker: Worker, reason: String) {
         let Some(member) = self.members.get_mut(&worker) else { return };
         let was = std::mem::replace(&mut member.presence, Presence::Gone);
         if was == Presence::Ready && !self.over {
-            let held = member.held.clone();
+            let held = member.attempts();
             self.lose(worker, &held, reason);
-        }
-    }
-
-    fn heartbeat(&mut self, worker: Worker, attempts: &[AttemptRef]) {
-        self.hear(worker);
-        let Some(member) = self.members.get(&worker) else { return };
-        let lease_ends = self.now + self.lease();
-        for held in &member.held {
-            let Some(attempt) = attempt_mut(&mut self.tasks, *held) else { continue };
-            let named = attempts.contains(held);
-            attempt.named |= named;
-            let carried_to = match (named, attempt.named) {
-                (true, _) => attempt.started + ATTEMPT_MAX,
-                (false, false) => attempt.started + DELIVERY,
-                // The worker knew of it and does not work on it any more.
-                (false, true) => continue,
-            };
-            if let Some(end) = &mut attempt.lease_ends {
-                *end = (*end).max(lease_ends.min(carried_to));
-            }
         }
     }
 
     fn result(&mut self, worker: Worker, attempt: AttemptRef, output: OutputId) {
         self.hear(worker);
         let Some(started) = self.running_since(worker, attempt) else { return };
-        self.end_attempt(attempt, State::Accepted);
-        let took = self.now.saturating_sub(started);
+        let weight = self.tasks.get(attempt.task as usize).map_or(1, |task| task.weight);
+        self.end_attempt(attempt, State::Answered);
         if let Some(member) = self.members.get_mut(&worker) {
-            member.accepted(took);
+            member.result(started, self.now, weight);
         }
-        self.times.push(took);
-        self.done += 1;
-        self.outputs.push_back(Output::Accepted { attempt, worker });
-        if let Some(task) = self.tasks.get_mut(attempt.task as usize) {
-            task.output = Some(output);
-        }
-        for other in self.running_attempts(attempt.task) {
-            if let Some(worker) = self.end_attempt(other, State::Overtaken) {
-                self.outputs.push_back(Output::Cancel { worker, attempt: other });
-            }
-        }
-        if self.done == self.config.tasks {
-            self.end(Output::Done);
-        }
+        self.times.push(self.now.saturating_sub(started).as_secs_f64() / weight as f64);
+        self.answer(worker, attempt, output);
     }
 
     fn failed(&mut self, worker: Worker, attempt: AttemptRef, refusal: Refusal) {
@@ -281,7 +310,7 @@ impl JobState {
             return;
         }
         self.end_attempt(attempt, State::Ended);
-        if refusal.code.is_deterministic() {
+        if refusal.code.is_deterministic() && self.guest_fails(worker, attempt.task) {
             return self.fail(refusal);
         }
         let pause = self.busy_pause(worker);
@@ -297,64 +326,23 @@ impl JobState {
         self.give_back(vec![attempt.task]);
     }
 
-    // ---- Time ------------------------------------------------------------------------------------------------------
-
-    /// Moves the clock. Time in which this device itself was not there to listen does not count, and leases wait for
-    /// their workers to speak again.
-    fn wake(&mut self, now: Duration) {
-        let mut now = now.saturating_sub(self.asleep).max(self.now);
-        let stalled = self.stuck_since.map(|since| since + STALL);
-        if self.leases().chain(stalled).min().is_some_and(|due| now > due + OVERSLEPT) {
-            self.asleep += now - self.now;
-            now = self.now;
-            let running = self.tasks.iter_mut().flat_map(|task| &mut task.attempts);
-            for end in running.filter(|a| a.state == State::Running).filter_map(|a| a.lease_ends.as_mut()) {
-                *end = (*end).max(now + OVERSLEPT);
-            }
+    /// Whether the guest's failure is believed: this device says so, or as many others as have to agree, or nobody is
+    /// left who could say anything else.
+    fn guest_fails(&mut self, worker: Worker, index: u32) -> bool {
+        let Some(task) = self.tasks.get_mut(index as usize) else { return false };
+        if !task.claims.contains(&worker) {
+            task.claims.push(worker);
         }
-        self.now = now;
-    }
-
-    /// Ends leases. A worker that said nothing for a whole lease is lost with all that it holds; of one that speaks only
-    /// the attempt that it no longer names.
-    fn expire(&mut self) {
-        let now = self.now;
-        let over = |tasks: &[Task], held: &AttemptRef| {
-            attempt(tasks, *held).is_some_and(|a| a.lease_ends.is_some_and(|end| end <= now))
+        let needed = match self.config.redundancy {
+            Redundancy::Agree { agree, .. } => agree as usize,
+            _ => 2,
         };
-        let late: Vec<(Worker, Vec<AttemptRef>)> = self
-            .members
-            .values()
-            .map(|m| (m.worker, m.held.iter().copied().filter(|held| over(&self.tasks, held)).collect::<Vec<_>>()))
-            .filter(|(_, ended)| !ended.is_empty())
-            .collect();
-        for (worker, mut ended) in late {
-            if self.over {
-                return;
-            }
-            let Some(member) = self.members.get_mut(&worker) else { continue };
-            let quiet = now.saturating_sub(member.heard);
-            let silent = quiet >= LEASE_MIN;
-            if silent {
-                member.presence = Presence::Silent;
-                ended.clone_from(&member.held);
-            }
-            self.outputs.extend(ended.iter().map(|attempt| Output::Cancel { worker, attempt: *attempt }));
-            if silent {
-                self.lose(worker, &ended, format!("silent for {} s", quiet.as_secs()));
-            } else {
-                self.fault(worker, &ended);
-            }
+        if worker == Worker::Local || task.claims.len() >= needed {
+            return true;
         }
-    }
-
-    fn lease(&self) -> Duration {
-        self.times.percentile(95).map_or(self.config.lease, |p95| (p95 * 2).clamp(LEASE_MIN, LEASE_MAX))
-    }
-
-    fn leases(&self) -> impl Iterator<Item = Duration> {
-        let held = self.members.values().flat_map(|member| &member.held);
-        held.filter_map(|held| attempt(&self.tasks, *held)?.lease_ends)
+        let Some(task) = self.tasks.get(index as usize) else { return false };
+        let other = |m: &Member| m.usable() && !task.claims.contains(&m.worker) && self.may_take(index, m.worker);
+        self.expected == 0 && task.accepted.is_none() && !self.members.values().any(other)
     }
 
     // ---- Ends ------------------------------------------------------------------------------------------------------
@@ -378,18 +366,25 @@ impl JobState {
         self.give_back(ended.iter().map(|attempt| attempt.task).collect())
     }
 
-    /// Puts the tasks that nobody works on any more to the front of the queue, lowest first.
+    /// Puts the tasks that nobody works on any more to the front of the queue, lowest first. What was withdrawn and any
+    /// worker may do goes back among the fresh ones: it can be most of a job.
     fn give_back(&mut self, mut tasks: Vec<u32>) -> u32 {
         tasks.sort_unstable_by(|a, b| b.cmp(a));
         let mut back = 0;
         for index in tasks {
+            self.requeue(index);
             let Some(task) = self.tasks.get(index as usize) else { continue };
-            if task.output.is_some() || task.running().next().is_some() {
+            if task.accepted.is_some() || !task.answers.is_empty() || task.running().next().is_some() {
                 continue;
             }
-            let spent = task.attempts.len();
-            let hopeless = task.remote_tries() >= REMOTE_ATTEMPTS && task.tries_by(Worker::Local) >= LOCAL_ATTEMPTS;
-            self.returned.push_front(index);
+            let (spent, remote) = (task.attempts.len(), REMOTE_ATTEMPTS + self.votes_beside());
+            let hopeless = task.remote_tries() >= remote && task.tries_by(Worker::Local) >= LOCAL_ATTEMPTS;
+            let anybody = self.config.on_loss == OnLoss::Remote && task.remote_tries() < remote;
+            if task.void_of.is_some() && anybody {
+                self.fresh.insert(index, task.weight);
+            } else {
+                self.returned.push_front(index);
+            }
             back += 1;
             if hopeless && self.config.on_loss != OnLoss::Partial {
                 self.fail_with_last(format!("task {index} was lost or failed {spent} times"));
@@ -401,47 +396,69 @@ impl JobState {
 
     /// Ends a running attempt and frees its worker's place.
     fn end_attempt(&mut self, which: AttemptRef, state: State) -> Option<Worker> {
-        let attempt = attempt_mut(&mut self.tasks, which)?;
+        let attempt = attempt_mut(&mut self.tasks, which).filter(|attempt| attempt.state == State::Running)?;
         attempt.state = state;
+        self.running -= 1;
         let worker = attempt.worker;
         if let Some(member) = self.members.get_mut(&worker) {
-            member.held.retain(|held| *held != which);
+            member.give_up(which);
         }
         Some(worker)
     }
 
     /// Nothing runs: either someone comes soon, or the job ends with what there is.
     fn check_stuck(&mut self) {
-        if self.members.values().any(|member| !member.held.is_empty()) {
+        if self.over || self.running > 0 {
             self.stuck_since = None;
             return;
         }
         let since = *self.stuck_since.get_or_insert(self.now);
+        let stalled = self.now >= since + STALL;
+        if stalled || self.expected == 0 {
+            self.waive_checks();
+            if self.finish() {
+                return;
+            }
+        }
         let partial = self.config.on_loss == OnLoss::Partial;
-        let nobody_may = || {
-            !self
-                .returned
-                .iter()
-                .any(|task| self.members.values().any(|m| m.usable() && self.may_take(*task, m.worker)))
-        };
-        if partial && self.fresh == self.config.tasks && nobody_may() {
-            return self.end_partial();
-        }
-        if self.now < since + STALL {
-            return;
-        }
-        if partial {
+        if partial && (stalled || (self.fresh.is_empty() && !self.someone_may())) {
             self.end_partial();
-        } else {
+        } else if stalled && let Some(task) = self.first_doubt() {
+            self.fail(self.doubt(task));
+        } else if stalled {
             let left = self.config.tasks - self.done;
             self.fail_with_last(format!("no device is left for {left} of {} tasks", self.config.tasks));
         }
     }
 
+    /// A worker that is there could do something, now or after a pause.
+    fn someone_may(&self) -> bool {
+        let judged = || self.urgent.iter().chain(&self.votes).chain(&self.checks);
+        self.members.values().filter(|member| member.usable()).any(|member| {
+            self.returned.iter().any(|task| self.may_take(*task, member.worker))
+                || judged().any(|task| self.may_judge(*task, member.worker))
+        })
+    }
+
     fn end_partial(&mut self) {
+        for index in std::mem::take(&mut self.urgent) {
+            let doubtful = self.tasks.get(index as usize).filter(|task| task.disputed());
+            if let Some(accepted) = doubtful.and_then(|task| task.accepted) {
+                self.withdraw(index, accepted);
+            }
+        }
         let missing =
-            (0..).zip(&self.tasks).filter(|(_, task)| task.output.is_none()).map(|(index, _)| index).collect();
+            (0..).zip(&self.tasks).filter(|(_, task)| task.accepted.is_none()).map(|(index, _)| index).collect();
         self.end(Output::Partial { missing });
+    }
+
+    /// Ends the job if nothing is left to do.
+    fn finish(&mut self) -> bool {
+        let done = !self.over && self.done == self.config.tasks && self.open_checks == 0;
+        if done {
+            self.end(Output::Done);
+        }
+        done
     }
 
     fn fail_with_last(&mut self, what: String) {
@@ -465,7 +482,7 @@ impl JobState {
 
     fn stop(&mut self) {
         self.over = true;
-        let running: Vec<AttemptRef> = self.members.values().flat_map(|member| member.held.iter().copied()).collect();
+        let running: Vec<AttemptRef> = self.members.values().flat_map(Member::attempts).collect();
         for attempt in running {
             if let Some(worker) = self.end_attempt(attempt, State::Stopped) {
                 self.outputs.push_back(Output::Cancel { worker, attempt });
@@ -490,7 +507,7 @@ impl JobState {
         let why = match attempt(&self.tasks, which).filter(|attempt| attempt.worker == worker) {
             Some(attempt) => match attempt.state {
                 State::Running => return Some(attempt.started),
-                State::Accepted | State::Overtaken => RefusalCode::Duplicate,
+                State::Answered | State::Overtaken => RefusalCode::Duplicate,
                 State::Ended | State::Stopped => RefusalCode::StaleLease,
             },
             None => RefusalCode::BadMessage,

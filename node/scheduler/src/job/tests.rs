@@ -2,6 +2,9 @@
 
 use msm_protocol::{ContentHash, PeerId};
 
+mod chance;
+mod trust;
+
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -31,6 +34,11 @@ fn refusal(code: RefusalCode) -> Refusal {
     Refusal::new(code, "the reason")
 }
 
+/// A job without checks: they have stories of their own.
+fn plain(tasks: u32) -> JobConfig {
+    JobConfig { tasks, redundancy: Redundancy::None, ..JobConfig::default() }
+}
+
 /// A job, its clock, and the outputs of the last step.
 struct Story {
     job: JobState,
@@ -41,7 +49,7 @@ struct Story {
 
 impl Story {
     fn new(tasks: u32) -> Self {
-        Self::with(JobConfig { tasks, ..JobConfig::default() })
+        Self::with(plain(tasks))
     }
 
     fn with(config: JobConfig) -> Self {
@@ -99,7 +107,7 @@ impl Story {
     }
 
     fn held(&self, worker: Worker) -> Vec<AttemptRef> {
-        self.job.members.get(&worker).map_or_else(Vec::new, |member| member.held.clone())
+        self.job.members.get(&worker).map_or_else(Vec::new, Member::attempts)
     }
 
     fn reruns(&self) -> u32 {
@@ -268,16 +276,34 @@ fn b90_after_a_sleep_of_this_device_workers_may_speak_first() {
 }
 
 #[test]
-fn a_failure_of_the_guest_fails_the_job_with_its_message() {
+fn a_failure_of_the_guest_fails_the_job_with_its_message_when_a_second_device_says_so() {
+    let refusal = Refusal::new(RefusalCode::ServiceFailed, "radius must be\u{7} odd");
+    let fails = |worker, attempt| Input::Failed { worker, attempt, refusal: refusal.clone() };
+    let failed = Output::Failed { refusal: refusal.clone().sanitised() };
+    // This device's word is enough.
     let mut story = Story::new(9);
     story.ready(LOCAL, 1).ready(remote(1), 2);
-    let refusal = Refusal::new(RefusalCode::ServiceFailed, "radius must be\u{7} odd");
-    story.step(Input::Failed { worker: remote(1), attempt: at(1, 0), refusal: refusal.clone() });
-    let failed = Output::Failed { refusal: refusal.sanitised() };
-    assert_eq!(story.last, [cancel(LOCAL, 0, 0), cancel(remote(1), 2, 0), failed]);
-    assert_eq!(story.result(LOCAL, 0, 0).last, [dropped(LOCAL, 0, 0, RefusalCode::StaleLease)]);
+    story.step(fails(LOCAL, at(0, 0)));
+    assert_eq!(story.last, [cancel(remote(1), 1, 0), cancel(remote(1), 2, 0), failed.clone()]);
+    assert_eq!(story.result(remote(1), 1, 0).last, [dropped(remote(1), 1, 0, RefusalCode::StaleLease)]);
     assert!(story.ready(remote(2), 2).last.is_empty());
     assert!(story.job.progress().over);
+    // One stranger's is not: another one has to say so too.
+    let mut story = Story::new(9);
+    story.ready(remote(1), 1).ready(remote(2), 1);
+    story.step(fails(remote(1), at(0, 0)));
+    assert_eq!(story.last, [start(remote(1), 2, 0)]);
+    assert_eq!(story.result(remote(2), 1, 0).last, [accepted(remote(2), 1, 0), start(remote(2), 0, 1)]);
+    assert_eq!(story.whys.last(), Some(&Why::Lost { from: remote(1) }));
+    story.step(fails(remote(2), at(0, 1)));
+    assert_eq!(story.last, [cancel(remote(1), 2, 0), failed.clone()]);
+    // Unless nobody else can be asked, or is on the way.
+    for expected in [0, 1] {
+        let mut story = Story::new(2);
+        story.ready(remote(1), 1).step(Input::Expected { workers: expected });
+        story.step(fails(remote(1), at(0, 0)));
+        assert_eq!(story.job.progress().over, expected == 0);
+    }
 }
 
 #[test]
@@ -390,7 +416,7 @@ fn a_lone_task_is_hedged_blindly() {
 
 #[test]
 fn b72_claims_get_two_parts_before_measured_speed_rules() {
-    let mut story = Story::with(JobConfig { tasks: 300, credit: 16, ..JobConfig::default() });
+    let mut story = Story::with(JobConfig { tasks: 300, credit: 16, ..plain(1) });
     story.ready(remote(1), 16).ready(remote(2), 16);
     assert_eq!((story.held(remote(1)).len(), story.held(remote(2)).len()), (2, 2));
     // Worker 2 does a part in 10 ms, worker 1 in 500 ms.
@@ -416,7 +442,7 @@ fn b72_claims_get_two_parts_before_measured_speed_rules() {
 
 #[test]
 fn on_loss_local_runs_lost_tasks_here_at_once() {
-    let mut story = Story::with(JobConfig { tasks: 9, on_loss: OnLoss::Local, ..JobConfig::default() });
+    let mut story = Story::with(JobConfig { tasks: 9, on_loss: OnLoss::Local, ..plain(1) });
     story.ready(LOCAL, 1).ready(remote(1), 2).ready(remote(2), 2);
     story.lost(remote(1));
     assert_eq!(story.result(remote(2), 3, 0).last, [accepted(remote(2), 3, 0), start(remote(2), 5, 0)]);
@@ -444,7 +470,7 @@ fn a_lost_task_does_not_wait_behind_another_while_this_device_is_idle() {
 
 #[test]
 fn on_loss_partial_reports_what_is_missing() {
-    let mut story = Story::with(JobConfig { tasks: 4, on_loss: OnLoss::Partial, ..JobConfig::default() });
+    let mut story = Story::with(JobConfig { tasks: 4, on_loss: OnLoss::Partial, ..plain(1) });
     story.ready(LOCAL, 1).ready(remote(1), 2).result(LOCAL, 0, 0).result(LOCAL, 3, 0);
     assert_eq!(story.held(LOCAL), []);
     assert_eq!(story.lost(remote(1)).last, [lost(remote(1), 2), Output::Partial { missing: vec![1, 2] }]);
@@ -488,7 +514,7 @@ fn without_any_worker_a_job_fails_after_a_while() {
 #[test]
 fn a_busy_worker_gets_a_pause_that_depends_on_the_seed() {
     let pause = |seed| {
-        let mut story = Story::with(JobConfig { tasks: 1, seed, ..JobConfig::default() });
+        let mut story = Story::with(JobConfig { tasks: 1, seed, ..plain(1) });
         story.ready(remote(1), 2);
         assert!(story.failed(remote(1), 0, 0, RefusalCode::Busy).last.is_empty());
         let until = story.job.next_timeout().unwrap();

@@ -203,7 +203,7 @@ impl Checker {
                 (task.accepted, task.restored) = (Some((*worker, *output)), true);
             }
             Input::Struck { worker, .. } => self.workers.entry(*worker).or_default().struck = true,
-            Input::Link { .. } | Input::Tick => {}
+            Input::Link { .. } | Input::Expected { .. } | Input::Tick => {}
             Input::Cancel => self.cancelled = true,
         }
     }

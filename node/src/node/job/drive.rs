@@ -13,7 +13,7 @@ use msm_protocol::{
     limits::{CREDIT, LEASE_MIN},
 };
 use msm_sandbox::{Package, Work};
-use msm_scheduler::{Input, JobConfig, JobState, Redundancy, Selection, Trust, Worker};
+use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Selection, Trust, Worker};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -103,7 +103,8 @@ impl Invocation {
             arrived: None,
             kept: HashMap::new(),
             refusals: Vec::new(),
-            failed_on: HashMap::new(),
+            expected: 0,
+            links: found.iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
             spare: selection.spare.iter().copied().take(SPARES).collect(),
             terms,
             reports,
@@ -116,6 +117,11 @@ impl Invocation {
         }
         driver.run(receiver).await
     }
+}
+
+/// What the scheduler is told of the way to a device, and of the device, when it joins.
+fn link_of(candidate: &Candidate) -> Option<(Duration, u32)> {
+    Some((candidate.rtt?, candidate.info.ext.slots.into()))
 }
 
 /// How a job ended.
@@ -154,8 +160,10 @@ pub(super) struct Driver<'a> {
     /// Bytes of answers that the scheduler has not decided about: at most a few for each task in question.
     pub(super) kept: HashMap<AttemptRef, Blob>,
     pub(super) refusals: Vec<(PeerId, Refusal)>,
-    /// Who was the first to fail a task.
-    pub(super) failed_on: HashMap<u32, PeerId>,
+    /// Devices that may still join, as the scheduler knows it.
+    pub(super) expected: u32,
+    /// Round trips and slots of the devices that were found.
+    pub(super) links: HashMap<PeerId, (Duration, u32)>,
     /// Who is asked next when one of the chosen does not take the job.
     pub(super) spare: VecDeque<PeerId>,
     /// What every worker is offered.
@@ -187,6 +195,7 @@ impl Driver<'_> {
         self.record.progress();
         let mut markets = self.ctx.markets.subscribe();
         let end = loop {
+            self.expect();
             if let Some(end) = self.carry_out().await {
                 break end;
             }
@@ -261,6 +270,19 @@ impl Driver<'_> {
                 let lost = devices.find_map(|it| Some(format!("; {}: {}", it.name, it.lost.as_deref()?)));
                 Refusal::new(RefusalCode::Constraint, format!("every device was lost{}", lost.unwrap_or_default()))
             }
+        }
+    }
+
+    /// Tells the scheduler how many devices may still join: one stranger's word that the service itself fails ends the
+    /// job only where nobody else can be asked.
+    fn expect(&mut self) {
+        let joined = |peer: &PeerId| {
+            self.record.report.devices.iter().any(|device| device.peer_id == *peer && device.lost.is_none())
+        };
+        let asked = self.remotes.keys().filter(|peer| !joined(peer)).count();
+        let workers = (asked + self.spare.len()) as u32;
+        if std::mem::replace(&mut self.expected, workers) != workers {
+            self.handle(Input::Expected { workers });
         }
     }
 

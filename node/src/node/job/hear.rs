@@ -1,6 +1,5 @@
 //! What a driver hears from the streams of its workers, and what of it the scheduler is told.
 
-use msm_protocol::{Refusal, RefusalCode};
 use msm_sandbox::Work;
 use msm_scheduler::{Input, Trust, Worker};
 
@@ -28,7 +27,6 @@ impl Driver<'_> {
                     }
                     _ => {}
                 }
-                let input = self.weigh(input);
                 self.arrived = bytes;
                 self.handle(input);
             }
@@ -36,6 +34,9 @@ impl Driver<'_> {
                 let worker = Worker::Remote(peer);
                 self.joined(worker, engine);
                 self.handle(Input::WorkerReady { worker, credit, trust: Trust::default() });
+                if let Some((rtt, slots)) = self.links.get(&peer).copied() {
+                    self.handle(Input::Link { worker, rtt, slots });
+                }
             }
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
@@ -63,18 +64,5 @@ impl Driver<'_> {
             Some(core) => core.fits(output).await,
             None => false,
         }
-    }
-
-    /// One stranger's word that the service itself fails does not end the job: another device must say so too.
-    fn weigh(&mut self, input: Input) -> Input {
-        let Input::Failed { worker: Worker::Remote(peer), attempt, refusal } = &input else { return input };
-        let first = *self.failed_on.entry(attempt.task).or_insert(*peer);
-        // Where nobody else can be asked, his word is all there is.
-        let alone = self.remotes.len() == 1 && self.no_local() && self.spare.is_empty();
-        if !refusal.code.is_deterministic() || first != *peer || alone {
-            return input;
-        }
-        let refusal = Refusal::new(RefusalCode::TaskCrashed, refusal.to_string());
-        Input::Failed { worker: Worker::Remote(*peer), attempt: *attempt, refusal }
     }
 }

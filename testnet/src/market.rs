@@ -65,10 +65,19 @@ export function merge(parts) {
 }
 ";
 
+const ROUNDS: &str = "[params]\nrounds = { type = \"integer\", default = 1000, minimum = 0, maximum = 1000000000 }\n";
+
 /// Writes the folder of [`WORK`]: each [`PART_BYTES`] of its input are a part, and each byte takes `rounds` turns.
 pub fn write_work(folder: &Path) -> Result<PathBuf> {
-    let params = "[params]\nrounds = { type = \"integer\", default = 1000, minimum = 0, maximum = 1000000000 }\n";
-    write(folder, WORK, WORK_SOURCE, "60s", "service", params)
+    write(folder, WORK, WORK_SOURCE, "60s", "service", ROUNDS)
+}
+
+/// The same work on any run of pieces of [`PART_BYTES`]: who plans the job chooses how many parts it has.
+pub const HEAVY: &str = "heavy";
+
+/// Writes the folder of [`HEAVY`].
+pub fn write_heavy(folder: &Path) -> Result<PathBuf> {
+    write(folder, HEAVY, WORK_SOURCE, "60s", &format!("bytes:{PART_BYTES}B"), ROUNDS)
 }
 
 /// Writes the folder of a service without parameters whose script is `source`; its input is cut into pieces of 1 KiB, and

@@ -67,9 +67,9 @@ impl Caller {
     pub async fn run(&self, wish: &Wish, input: Bytes) -> Result<(Box<JobReport>, Bytes)> {
         // Nobody listens to events.
         let (events, _) = mpsc::channel(1);
-        let request = Request { command: command::Command::Invoke(Box::new(wish.clone())), input };
+        let request = Request { command: command::Command::Invoke(Box::new(wish.clone())), input: input.into() };
         match self.0.execute(request, events).await? {
-            Response { reply: Reply::Job(report), output } => Ok((report, output)),
+            Response { reply: Reply::Job(report), output } => Ok((report, output.whole(u64::MAX).await?)),
             other => bail!("a job was answered by {other:?}"),
         }
     }

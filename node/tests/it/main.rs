@@ -28,3 +28,4 @@ mod remote_split;
 mod repl;
 mod revoked;
 mod services;
+mod slow_streams;

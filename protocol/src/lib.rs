@@ -8,7 +8,8 @@
 //! 3. [`cbor`]: the one strict encoding.
 //! 4. [`envelope`]: signed bytes, and [`Verified`], which only a verifier can make.
 //! 5. [`document`]: what markets sign. [`manifest`]: what a service says about itself.
-//! 6. [`device`], [`message`], [`job`]: what nodes say to each other. [`refusal`]: how they say no.
+//! 6. [`device`], [`message`], [`job`]: what nodes say to each other. [`refusal`]: how they say no. [`evidence`]: what they
+//!    keep of those who lied.
 
 pub mod limits;
 
@@ -23,6 +24,7 @@ pub mod document;
 pub mod manifest;
 
 pub mod device;
+pub mod evidence;
 pub mod job;
 pub mod message;
 pub mod refusal;

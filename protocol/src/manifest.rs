@@ -64,6 +64,9 @@ pub struct Work {
     /// with [`Split::Service`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub remote: bool,
+    /// Its input is nobody else's business: tasks go to the requester's own devices and to no others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
     /// The same input and parameters give the same bytes on every device.
     pub deterministic: bool,
 }

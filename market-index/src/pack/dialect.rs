@@ -92,6 +92,8 @@ pub struct WorkSection {
     #[serde(default)]
     split_on: SplitOn,
     #[serde(default)]
+    private: bool,
+    #[serde(default)]
     deterministic: bool,
 }
 
@@ -312,7 +314,8 @@ impl WorkSection {
                 ));
             }
         };
-        Ok(Work { split, remote: self.split_on == SplitOn::Worker, deterministic: self.deterministic })
+        let remote = self.split_on == SplitOn::Worker;
+        Ok(Work { split, remote, private: self.private, deterministic: self.deterministic })
     }
 }
 

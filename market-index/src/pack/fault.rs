@@ -75,7 +75,7 @@ impl Faults {
 
 /// A good line for a key: the shortest way to say what is expected.
 fn example(key: &str) -> Option<&'static str> {
-    const EXAMPLES: [(&str, &str); 41] = [
+    const EXAMPLES: [(&str, &str); 42] = [
         ("schema", "schema = 1"),
         ("service", "[service]"),
         ("service.name", "name = \"image-blur\""),
@@ -103,6 +103,7 @@ fn example(key: &str) -> Option<&'static str> {
         ),
         ("work.split-on", "split-on = \"worker\" below split = \"service\""),
         ("work.halo", "halo = 3, or halo = \"radius\" for the parameter of that name"),
+        ("work.private", "private = true"),
         ("work.deterministic", "deterministic = true"),
         ("constraints", "[constraints]"),
         ("constraints.gps", "gps = \"REQ\" or gps = \"NREQ\""),

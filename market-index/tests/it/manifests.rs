@@ -417,6 +417,11 @@ const CASES: &[Case] = &[
     ),
     (
         "deterministic = true",
+        "private = \"yes\"",
+        "service.toml:17:11: work.private: invalid type: string \"yes\", expected a boolean; write, for example: private = true",
+    ),
+    (
+        "deterministic = true",
         "deterministic = \"yes\"",
         "service.toml:17:17: work.deterministic: invalid type: string \"yes\", expected a boolean; write, for example: deterministic = true",
     ),

@@ -18,10 +18,11 @@ enum Kind {
 }
 
 /// Every key. The variable of `a.b-c` is `MSM_A_B_C`.
-const KEYS: [(&str, Kind); 20] = [
+const KEYS: [(&str, Kind); 21] = [
     ("name", Kind::Text),
     ("node.listen", Kind::List),
     ("node.peers", Kind::List),
+    ("node.own", Kind::List),
     ("node.mdns", Kind::Switch),
     ("node.interfaces", Kind::List),
     ("offer.enabled", Kind::Switch),

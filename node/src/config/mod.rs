@@ -16,7 +16,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use msm_protocol::{limits::VARIANTS, manifest::Engine};
+use msm_protocol::{PeerId, limits::VARIANTS, manifest::Engine};
 
 pub use self::{
     raw::{RawConfig, RawNode, RawOffer, RawResources, RawSensors},
@@ -127,6 +127,8 @@ pub struct NodeConfig {
     pub listen: Vec<Multiaddr>,
     /// Whom to dial at the start.
     pub peers: Vec<Multiaddr>,
+    /// The owner's other devices.
+    pub own: Vec<PeerId>,
     /// Look for neighbours by multicast.
     pub mdns: bool,
     /// Which interfaces neighbours are looked for on.
@@ -272,6 +274,7 @@ impl Config {
         set(&mut self.name, name);
         fill(&mut self.node.listen, node.listen, (origin, "node.listen", LISTEN))?;
         fill(&mut self.node.peers, node.peers, (origin, "node.peers", PEERS))?;
+        fill(&mut self.node.own, node.own, (origin, "node.own", PEERS))?;
         fill(&mut self.node.interfaces.0, node.interfaces, (origin, "node.interfaces", INTERFACES))?;
         set(&mut self.node.mdns, node.mdns);
         set(&mut self.offer.enabled, offer.enabled);
@@ -307,6 +310,7 @@ impl Default for Config {
                     })
                     .to_vec(),
                 peers: Vec::new(),
+                own: Vec::new(),
                 mdns: true,
                 interfaces: Interfaces(patterns.iter().filter_map(|text| text.parse().ok()).collect()),
             },

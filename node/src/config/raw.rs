@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::value::{
     ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
-    ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
+    ListenAddress, OnOff, OpenedHost, PeerName, Percent, Share, Slots, WebPort, Who,
 };
 
 /// A layer: the file, one environment variable, or the flags.
@@ -35,6 +35,8 @@ pub struct RawNode {
     pub listen: Option<Vec<ListenAddress>>,
     /// Multiaddresses of peers to dial at the start.
     pub peers: Option<Vec<DialAddress>>,
+    /// Ids of the owner's other devices: private services may run there.
+    pub own: Option<Vec<PeerName>>,
     /// Look for neighbours by multicast.
     pub mdns: Option<bool>,
     /// Interfaces to look for neighbours on; `*` stands for anything, `!` excludes.

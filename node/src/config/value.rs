@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use msm_protocol::manifest::Engine;
+use msm_protocol::{PeerId, manifest::Engine};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
@@ -283,6 +283,25 @@ read_from_text!(
     DialAddress,
     "an address to dial, such as \"/ip4/10.0.0.7/tcp/4001/p2p/12D3Koo…\", or a known peer's id"
 );
+
+/// The id of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerName(PeerId);
+
+impl FromStr for PeerName {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        text.parse().map(Self).map_err(|_| bad(text, Self::EXPECTED))
+    }
+}
+
+impl From<PeerName> for PeerId {
+    fn from(name: PeerName) -> Self {
+        name.0
+    }
+}
+
+read_from_text!(PeerName, "a peer id, such as 12D3Koo… (msm status says a device's own)");
 
 /// A pattern of interface names: `*` stands for any characters, a leading `!` excludes what matches.
 #[derive(Debug, Clone, PartialEq, Eq)]

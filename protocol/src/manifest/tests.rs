@@ -18,7 +18,7 @@ fn manifest() -> Manifest {
     Manifest {
         v: 1,
         name: "image-blur".into(),
-        work: Work { split: Split::None, remote: false, deterministic: true },
+        work: Work { split: Split::None, remote: false, private: false, deterministic: true },
         assets: vec![],
         input: vec!["image/png".into()],
         scope: "media/image".into(),

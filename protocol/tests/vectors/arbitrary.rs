@@ -279,19 +279,19 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         any::<[u64; 4]>().prop_map(|[input, memory, output, time_ms]| Limits { input, memory, output, time_ms });
     let texts = (text(), text(), text(), text(), text(), text());
     let lists = (vec(text(), 0..3), vec(text(), 0..3), vec(param(), 0..4), vec(variant, 0..3), vec(file(), 0..3));
-    (any::<u8>(), texts, lists, (split(), any::<bool>(), any::<bool>()), limits, constraints, permissions).prop_map(
+    (any::<u8>(), texts, lists, (split(), any::<[bool; 3]>()), limits, constraints, permissions).prop_map(
         |(
             v,
             (name, scope, output, license, summary, version),
             (input, authors, params, variants, assets),
-            (split, remote, deterministic),
+            (split, [remote, private, deterministic]),
             limits,
             constraints,
             permissions,
         )| Manifest {
             v,
             name,
-            work: Work { split, remote, deterministic },
+            work: Work { split, remote, private, deterministic },
             input,
             scope,
             assets,

@@ -35,7 +35,7 @@ fn upper_case() -> Manifest {
     Manifest {
         v: 1,
         name: "upper-case".into(),
-        work: Work { split: Split::Lines(1), remote: false, deterministic: true },
+        work: Work { split: Split::Lines(1), remote: false, private: false, deterministic: true },
         assets: vec![],
         input: vec!["text/plain".into()],
         scope: "text".into(),
@@ -72,7 +72,12 @@ fn image_blur() -> Manifest {
     Manifest {
         v: 1,
         name: "image-blur".into(),
-        work: Work { split: Split::ImageRows(Halo::Param("radius".into())), remote: false, deterministic: true },
+        work: Work {
+            split: Split::ImageRows(Halo::Param("radius".into())),
+            remote: false,
+            private: false,
+            deterministic: true,
+        },
         assets: vec![file("weights/gauss.bin", b"\x01\x02\x01"), file("weights/note.txt", b"")],
         input: vec!["image/png".into(), "image/jpeg".into()],
         scope: "media/image".into(),
@@ -162,6 +167,8 @@ pub fn market(samples: &mut Samples) -> Market {
     let full = image_blur();
     let full_bytes =
         samples.message::<_, MANIFEST_BYTES>("manifest/full", "manifest blob of image-blur 1.2.0: every field", &full);
+    let diary = Manifest { work: Work { private: true, ..small.work.clone() }, name: "diary".into(), ..small.clone() };
+    samples.message::<_, MANIFEST_BYTES>("manifest/private", "manifest blob of a service for own devices only", &diary);
     let bundle = Bundle { v: 1, blobs: [&manifest[..], JS].map(ByteBuf::from).to_vec() };
     samples.message::<_, SEP_BYTES>("sep", "the package of upper-case 1.0.0 as one file", &bundle);
 

@@ -6,6 +6,7 @@ use msm_protocol::{
     device::DeviceInfo,
     document::{Head, Index, Page, Root},
     envelope,
+    evidence::{EVIDENCE_BYTES, Evidence},
     job::{Receipt, ToRequester, ToWorker},
     limits::{
         CONTROL_BYTES, FILES, FRAME_BYTES, HEAD_RESPONSE_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, VARIANTS,
@@ -110,6 +111,7 @@ pub const DECODERS: &[Again] = &[
     again::<Manifest, MANIFEST_BYTES>,
     manifest_again,
     again::<Bundle, SEP_BYTES>,
+    again::<Evidence, EVIDENCE_BYTES>,
     envelope_again::<Root>,
     envelope_again::<Index>,
     envelope_again::<Head>,

@@ -3,6 +3,7 @@
 use msm_protocol::{
     ContentHash, JobId, PeerId,
     device::{DeviceExt, DeviceInfo, Network, Requirements},
+    evidence::{EVIDENCE_BYTES, Evidence},
     job::{
         Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult,
         ToRequester, ToWorker,
@@ -138,8 +139,11 @@ pub fn session(samples: &mut Samples, market: &Market) {
         output: ContentHash::of(OUTPUT),
         package: manifest,
     };
+    let lie =
+        Receipt { peer: PeerId::of(&key(6).public()), output: ContentHash::of(b"TWO\nTREE\n"), ..receipt.clone() };
     let receipt =
         samples.signed("session/receipt", "inside the next frame, signed by the worker's own key", &receipt, &[5]);
+    let honest = receipt.clone();
     let done = Done { size: OUTPUT.len() as u64, cpu_us: 1_234, receipt: ByteBuf::from(receipt) };
     let result = TaskResult { task: TASK.task, attempt: TASK.attempt, outcome: Outcome::Done(done) };
     let result = ToRequester::Result(Box::new(result));
@@ -163,4 +167,19 @@ pub fn session(samples: &mut Samples, market: &Market) {
     let wire = |frames: &[Vec<u8>]| frames.iter().map(|frame| framed(frame)).collect::<Vec<_>>().concat();
     samples.raw("session/stream-to-worker", "all that the requester writes to the job stream", &wire(&to_worker));
     samples.raw("session/stream-to-requester", "all that the worker writes to the job stream", &wire(&to_requester));
+
+    let lie = samples.signed("evidence/receipt", "another worker's receipt for the same task", &lie, &[6]);
+    let evidence = Evidence {
+        v: 1,
+        by: PeerId::of(&key(5).public()),
+        task: TASK.task,
+        time: 1_800_000_000,
+        count: 2,
+        right: ContentHash::of(OUTPUT),
+        others: vec![ByteBuf::from(honest)],
+        params: "{}".into(),
+        receipt: ByteBuf::from(lie),
+    };
+    assert!(evidence.claim().is_ok());
+    samples.message::<_, EVIDENCE_BYTES>("evidence", "what its requester keeps of it, with session/receipt", &evidence);
 }

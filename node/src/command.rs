@@ -58,6 +58,8 @@ pub enum Command {
     Pending,
     /// What guests did with this device, newest first; `today` leaves out what is older than midnight UTC.
     History { today: bool },
+    /// Take back that a peer was struck out for a wrong output: its id, or the end of it as lists show it.
+    Forgive { peer: String },
     /// Dial this address (a multiaddress ending in `/p2p/PEER`).
     Connect { address: String },
     /// Nothing but events, until the door is closed: those of one running job (`job` is its id or an unambiguous
@@ -100,6 +102,32 @@ pub enum OnLoss {
     Local,
     /// The job ends with what it has, and says so.
     Partial,
+}
+
+/// Devices that may be asked for one output. *Judgement*: each more costs the whole work once more.
+pub const VOTES_MAX: u32 = 5;
+
+/// How outputs of other devices come to be believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Redundancy {
+    /// The first answer counts.
+    None,
+    /// The first answer counts, and a share of them is computed again: all of a new device's first ones, then fewer.
+    #[default]
+    Spot,
+    /// `agree` devices must give the same answer; at most `of` are asked.
+    Agree { agree: u32, of: u32 },
+}
+
+impl std::fmt::Display for Redundancy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Spot => f.write_str("spot"),
+            Self::Agree { agree, of } => write!(f, "{agree}/{of}"),
+        }
+    }
 }
 
 /// A grant that the owner wants to give.
@@ -145,6 +173,9 @@ pub struct Invoke {
     pub engine: Option<String>,
     /// What to do about lost workers.
     pub on_loss: OnLoss,
+    /// How outputs of others are checked; not said, it is [`Redundancy::Spot`] where outputs can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundancy: Option<Redundancy>,
     /// Only say who would be used, who not, and why.
     pub plan: bool,
     /// Give up after this long, milliseconds.
@@ -195,7 +226,15 @@ pub enum Reply {
     Status(Box<Status>),
     /// Answer to [`Command::Peers`].
     #[serde(rename = "msm.peers/1")]
-    Peers { peers: Vec<PeerRow> },
+    Peers {
+        peers: Vec<PeerRow>,
+        /// Those that get no tasks of this node any more, connected or not.
+        #[serde(default)]
+        struck: Vec<StruckRow>,
+    },
+    /// Answer to [`Command::Forgive`]: what was taken back.
+    #[serde(rename = "msm.forgiven/1")]
+    Forgiven(Box<StruckRow>),
     /// Answer to [`Command::Jobs`].
     #[serde(rename = "msm.jobs/1")]
     Jobs { jobs: Vec<JobReport> },
@@ -279,6 +318,57 @@ pub struct PeerRow {
     pub found_by: String,
 }
 
+/// A peer that gave a wrong output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StruckRow {
+    pub peer_id: PeerId,
+    /// Which task, what it claimed and what is right, in short.
+    pub why: String,
+    pub job_id: JobId,
+    pub task: u32,
+    /// `market/name@version`.
+    pub service: String,
+    /// SHA-256 of the output that it signed.
+    pub claimed: ContentHash,
+    /// SHA-256 of the right one.
+    pub right: ContentHash,
+    /// Whose output that is: this device, or another peer.
+    pub by: PeerId,
+    /// Unix seconds.
+    pub since: u64,
+    /// File below `evidence/` in this home, if it could be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+}
+
+/// Which outputs of a job were compared, and how that ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checks {
+    /// `none`, `spot`, or `K/N`.
+    pub redundancy: String,
+    /// Comparisons.
+    pub compared: u32,
+    /// Those in which the output was right.
+    pub right: u32,
+    /// Outputs that were thrown away and computed again because their worker had lied.
+    pub withdrawn: u32,
+    /// The wrong ones, and the first of the others: at most 64.
+    pub rows: Vec<CheckRow>,
+    /// Who was struck out in this job.
+    pub struck: Vec<StruckRow>,
+}
+
+/// One comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckRow {
+    pub task: u32,
+    /// Whose output was compared.
+    pub peer_id: PeerId,
+    /// Who computed it too.
+    pub by: PeerId,
+    pub agrees: bool,
+}
+
 /// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -318,6 +408,9 @@ pub struct JobReport {
     pub error: Option<String>,
     /// What went wrong on the way and was made good, such as a lost peer; one line each.
     pub notes: Vec<String>,
+    /// How outputs of others were checked.
+    #[serde(default)]
+    pub checks: Checks,
 }
 
 /// Attempts beyond the first of each task, by reason.
@@ -404,6 +497,9 @@ pub struct ServiceDetail {
     pub permissions: Vec<String>,
     pub constraints: Vec<String>,
     pub deterministic: bool,
+    /// Only devices of the requester's owner may run it.
+    #[serde(default)]
+    pub private: bool,
     pub license: String,
     pub authors: Vec<String>,
     /// All versions in the market, newest first.
@@ -555,7 +651,7 @@ pub enum Event {
         name: String,
         task: Option<u32>,
         reason: String,
-        /// What proves it: the hash of a signed document that this node keeps.
+        /// What proves it: a file below `evidence/` in this home.
         evidence: Option<String>,
     },
     JobStarted {

@@ -41,6 +41,8 @@ hints! {
     market_init(folder) = "msm market init {folder} --name 'My Market'", ["./market"];
     /// Look at a package or service folder.
     service_check(folder) = "msm service check {folder}", ["services/image-blur"];
+    /// Let a peer work again that was struck out.
+    forgive(peer) = "msm peers forgive {peer}", ["12D3KooWExample"];
     /// Keys of this home.
     key_list() = "msm key list", [];
     /// Make a key.

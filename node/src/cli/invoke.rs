@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     blob::Blob,
-    command::{self, Command, CommandError, Devices, ErrorCode, Request},
+    command::{self, Command, CommandError, Devices, ErrorCode, Redundancy, Request},
 };
 
 const EXAMPLES: &str = "\
@@ -68,6 +68,9 @@ pub struct Invoke {
     /// Who takes the tasks of a device that is lost
     #[arg(long, value_enum, default_value = "remote", value_name = "WHO")]
     on_loss: LossWish,
+    /// How outputs of other devices are checked: not at all, by samples, or by the word of K of N devices on each part
+    #[arg(long, value_name = "none|spot|K/N", value_parser = values::redundancy)]
+    redundancy: Option<Redundancy>,
     /// Give up after this long, such as 500ms, 30s or 2m
     #[arg(long, value_name = "TIME", value_parser = values::duration_ms)]
     deadline: Option<u64>,
@@ -114,6 +117,7 @@ impl Invoke {
             require_gps: self.require.contains(&Require::Gps),
             engine: self.engine.map(|engine| engine.as_str().to_owned()),
             on_loss: self.on_loss.into(),
+            redundancy: self.redundancy,
             plan: self.plan,
             deadline_ms: self.deadline,
         };
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_meant() {
         let plain = command::Invoke { service: "x".into(), ..command::Invoke::default() };
-        let cases: [(&str, command::Invoke); 10] = [
+        let cases: [(&str, command::Invoke); 12] = [
             ("invoke x", plain.clone()),
             (
                 "invoke x -p radius=8 -p name=ada",
@@ -206,6 +210,11 @@ mod tests {
                 "invoke x --engine wasm --on-loss partial",
                 command::Invoke { engine: Some("wasm".into()), on_loss: OnLoss::Partial, ..plain.clone() },
             ),
+            (
+                "invoke x --redundancy 2/3",
+                command::Invoke { redundancy: Some(Redundancy::Agree { agree: 2, of: 3 }), ..plain.clone() },
+            ),
+            ("invoke x --redundancy none", command::Invoke { redundancy: Some(Redundancy::None), ..plain.clone() }),
             (
                 "invoke x http://example.org/a?b=c",
                 command::Invoke { input_type: Some("text/uri-list".into()), ..plain.clone() },

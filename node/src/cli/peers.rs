@@ -24,6 +24,12 @@ enum What {
         /// A multiaddress that ends in /p2p/PEER
         address: String,
     },
+    /// Let one work again that was struck out for a wrong output
+    #[command(after_help = "Example:\n  msm peers\n  msm peers forgive 12D3KooWExample")]
+    Forgive {
+        /// Its peer id, or the end of it as lists show it
+        peer: String,
+    },
 }
 
 impl Peers {
@@ -31,6 +37,7 @@ impl Peers {
         match self.what {
             None | Some(What::List) => Call::of_any_node(Command::Peers),
             Some(What::Add { address }) => Call::of_running_node(Command::Connect { address }),
+            Some(What::Forgive { peer }) => Call::of_any_node(Command::Forgive { peer }),
         }
     }
 }

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     command::{
-        Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState, MarketRow, PeerRow,
-        PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail, ServiceRow, Status,
+        CheckRow, Checks, Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState,
+        MarketRow, PeerRow, PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail, ServiceRow,
+        Status, StruckRow,
     },
     resources::{
         ledger::{Entry, Outcome},
@@ -72,6 +73,29 @@ pub fn job() -> JobReport {
         phases_ms: vec![("resolve".into(), 3.0), ("run".into(), 1_000.0)],
         error: None,
         notes: vec!["kitchen was lost; its 2 tasks ran on attic".into()],
+        checks: Checks {
+            redundancy: "spot".into(),
+            compared: 5,
+            right: 4,
+            withdrawn: 3,
+            rows: vec![CheckRow { task: 7, peer_id: peer(), by: peer(), agrees: false }],
+            struck: vec![struck()],
+        },
+    }
+}
+
+pub fn struck() -> StruckRow {
+    StruckRow {
+        peer_id: peer(),
+        why: "task 7 of job 7f7f: claimed 9c9c9c9c…, right is 1d1d1d1d…".into(),
+        job_id: JobId::from_bytes([0x7f; 16]),
+        task: 7,
+        service: "home/image-blur@1.2.0".into(),
+        claimed: ContentHash::of(b"wrong"),
+        right: ContentHash::of(b"right"),
+        by: peer(),
+        since: NOW - 7_200,
+        evidence: Some("12D3KooWExample-1.cbor".into()),
     }
 }
 
@@ -139,6 +163,7 @@ pub fn replies() -> Vec<Reply> {
         permissions: vec!["image: decode and encode pictures".into()],
         constraints: vec!["devices 1..16".into()],
         deterministic: true,
+        private: false,
         license: "MIT".into(),
         authors: vec!["Ada".into()],
         versions: vec!["1.2.0".into(), "1.1.0".into()],
@@ -163,7 +188,7 @@ pub fn replies() -> Vec<Reply> {
     };
     vec![
         Reply::Status(Box::new(status)),
-        Reply::Peers { peers: vec![known, new] },
+        Reply::Peers { peers: vec![known, new], struck: vec![struck()] },
         Reply::Jobs { jobs: vec![job()] },
         Reply::Job(Box::new(job())),
         Reply::Plan(plan),
@@ -175,6 +200,7 @@ pub fn replies() -> Vec<Reply> {
         Reply::Grants { grants: grants() },
         Reply::Pending { pending: vec![question()] },
         Reply::History { entries: history() },
+        Reply::Forgiven(Box::new(struck())),
     ]
 }
 
@@ -280,6 +306,7 @@ impl Door for SampleDoor {
             Command::Grant(_) | Command::RevokeGrant { .. } | Command::Grants => 10,
             Command::Pending => 11,
             Command::History { .. } => 12,
+            Command::Forgive { .. } => 13,
         };
         Ok(replies().swap_remove(at).into())
     }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use msm_protocol::{device::Network, limits::NAME_BYTES};
 use serde_json::Value;
 
-use crate::command::{Devices, OnLoss};
+use crate::command::{Devices, OnLoss, Redundancy, VOTES_MAX};
 
 /// `auto`, `N` or `A..B`.
 pub fn devices(text: &str) -> Result<Devices, String> {
@@ -22,6 +22,21 @@ pub fn devices(text: &str) -> Result<Devices, String> {
         return Err(format!("{min}..{max} must go from at least 1 upwards"));
     }
     Ok(Devices::Range { min, max })
+}
+
+/// `none`, `spot` or `K/N`.
+pub fn redundancy(text: &str) -> Result<Redundancy, String> {
+    let (agree, of) = match text {
+        "none" => return Ok(Redundancy::None),
+        "spot" => return Ok(Redundancy::Spot),
+        _ => text.split_once('/').ok_or("use none, spot, or K/N such as 2/3")?,
+    };
+    let number = |text: &str| text.parse::<u32>().map_err(|_| "K and N are numbers, such as 2/3");
+    let (agree, of) = (number(agree)?, number(of)?);
+    if agree < 2 || agree > of || of > VOTES_MAX {
+        return Err(format!("{agree}/{of}: at least 2 of at most {VOTES_MAX} devices, such as 2/3"));
+    }
+    Ok(Redundancy::Agree { agree, of })
 }
 
 /// The longest wait that can be asked for.

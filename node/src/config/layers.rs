@@ -168,7 +168,7 @@ mod tests {
         for (text, expected) in [
             (
                 "name = \"x\"\nnode = { listn = [] }\n",
-                "config.toml:2: node.listn: unknown key `listn`; known keys: `listen`, `peers`, `mdns`, `interfaces`",
+                "config.toml:2: node.listn: unknown key `listn`; known keys: `listen`, `peers`, `own`, `mdns`, `interfaces`",
             ),
             (
                 "[offer]\n# half\ncpu = \"500%\"\n",
@@ -206,6 +206,7 @@ mod tests {
             ("name", "attic"),
             ("node.listen", "/ip4/127.0.0.1/tcp/0, /ip4/127.0.0.1/udp/0/quic-v1"),
             ("node.peers", "/ip4/10.0.0.7/tcp/1"),
+            ("node.own", "12D3KooWGzBBjmMtjQBKZQdKGVFN5nqCrA4EqWFuiMpVtAzTGbcs"),
             ("node.mdns", "false"),
             ("node.interfaces", "wlan*,!wlan1"),
             ("offer.enabled", "false"),

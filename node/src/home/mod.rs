@@ -6,7 +6,8 @@
 //! identity.key, keys/        DIR/              ~/.local/share/msm/
 //! floors/, store/, journal/  DIR/              ~/.local/share/msm/
 //! markets.toml, lock         DIR/              ~/.local/share/msm/
-//! grants.toml                DIR/              ~/.local/share/msm/
+//! grants.toml, trust.toml,
+//! evidence/                  DIR/              ~/.local/share/msm/
 //! audit.jsonl, quota.json,
 //! history                    DIR/              ~/.local/state/msm/
 //! speed.toml                 DIR/              ~/.local/state/msm/
@@ -234,6 +235,16 @@ impl Home {
         self.data.join("markets.toml")
     }
 
+    /// How workers have answered.
+    pub fn trust_file(&self) -> PathBuf {
+        self.data.join("trust.toml")
+    }
+
+    /// Receipts of wrong outputs. Made when the first is kept.
+    pub fn evidence_dir(&self) -> PathBuf {
+        self.data.join("evidence")
+    }
+
     /// What services were granted (0600).
     pub fn grants_file(&self) -> PathBuf {
         self.data.join("grants.toml")
@@ -307,6 +318,8 @@ mod tests {
             home.journal_dir(),
             home.markets_file(),
             home.grants_file(),
+            home.trust_file(),
+            home.evidence_dir(),
             home.audit_file(),
             home.quota_file(),
             home.history_file(),

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Who},
     monitor::Monitor,
     net::NetHandle,
-    node::{events::Events, markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots},
+    node::{events::Events, markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots, trust::TrustBook},
     resources::{Steward, words::Kin},
     store::StoreHandle,
 };
@@ -70,6 +70,8 @@ pub struct Context {
     pub markets: Markets,
     /// Packages ready to run.
     pub packages: Packages,
+    /// How workers have answered.
+    pub trust: TrustBook,
     /// Guests of others that may run at a time, and their memory (`offer.memory`).
     pub slots: Slots,
     /// How many slots there are.
@@ -122,6 +124,11 @@ impl Context {
     /// Tells the coordinator.
     pub async fn tell(&self, ask: Ask) {
         let _ = self.asks.send(ask).await;
+    }
+
+    /// True for another device of the same owner.
+    pub fn is_own(&self, peer: &PeerId) -> bool {
+        self.config.node.own.contains(peer)
     }
 
     /// What the coordinator knows of the connected peers.

@@ -91,7 +91,11 @@ impl NodeDoor {
         let ctx = &self.ctx;
         match command {
             Command::Status => Ok(Reply::Status(Box::new(self.status())).into()),
-            Command::Peers => Ok(Reply::Peers { peers: self.peers().await }.into()),
+            Command::Peers => {
+                let peers = self.peers().await;
+                Ok(Reply::Peers { peers, struck: ctx.trust.struck() }.into())
+            }
+            Command::Forgive { peer } => Ok(Reply::Forgiven(Box::new(ctx.trust.forgive(&peer).await?)).into()),
             Command::Jobs => Ok(Reply::Jobs { jobs: self.jobs().await }.into()),
             Command::Job { id } => self.job(&id).await,
             Command::Search(search) => Ok(Reply::Services { services: self.search(&search).await? }.into()),
@@ -272,6 +276,7 @@ impl NodeDoor {
             permissions,
             constraints: constraint_lines(&manifest),
             deterministic: manifest.work.deterministic,
+            private: manifest.work.private,
             input: manifest.input,
             output: manifest.output,
             params: manifest.params,

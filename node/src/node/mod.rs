@@ -3,7 +3,7 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`slots`], [`standing`]: serving others. [`job`]: using others.
+//! 4. [`frames`], [`worker`], [`slots`], [`standing`]: serving others. [`job`]: using others. [`trust`]: whom to believe.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
 pub mod consent;
@@ -20,6 +20,7 @@ pub mod peers;
 pub mod rates;
 pub mod slots;
 pub mod standing;
+pub mod trust;
 pub mod worker;
 
 use std::{
@@ -40,6 +41,7 @@ use self::{
     markets::Markets,
     packages::Packages,
     slots::Slots,
+    trust::TrustBook,
 };
 use crate::{
     command::{CommandError, ErrorCode},
@@ -164,6 +166,7 @@ impl Node {
             markets,
             packages: Packages::default(),
             slots: Slots::new(slot_count, guest_mib),
+            trust: TrustBook::open(&home),
             slot_count,
             own_slots: Arc::new(Semaphore::new(own_slot_count)),
             own_slot_count,

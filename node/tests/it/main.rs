@@ -24,6 +24,7 @@ mod kills;
 mod live;
 mod market;
 mod positions;
+mod private;
 mod remote_split;
 mod repl;
 mod revoked;

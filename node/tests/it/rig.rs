@@ -274,7 +274,7 @@ impl Node {
 
     pub async fn peers(&self) -> Vec<PeerRow> {
         match self.ask(command::Command::Peers).await.unwrap() {
-            Reply::Peers { peers } => peers,
+            Reply::Peers { peers, .. } => peers,
             other => panic!("{other:?}"),
         }
     }

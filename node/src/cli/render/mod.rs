@@ -12,3 +12,4 @@ pub mod reply;
 pub mod source;
 pub mod table;
 pub mod text;
+pub mod trust;

@@ -16,6 +16,7 @@ use super::{
         columns,
     },
     text::{bytes, clean, count, milliseconds, seconds, yes_no},
+    trust,
 };
 use crate::{
     cli::hints,
@@ -28,7 +29,7 @@ const TEXT_CHARS: usize = 512;
 /// What to say besides an empty or unfinished result, and the line to try: messages, not results.
 pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
     match reply {
-        Reply::Peers { peers } if peers.is_empty() => Some(("no peers", hints::doctor())),
+        Reply::Peers { peers, struck } if peers.is_empty() && struck.is_empty() => Some(("no peers", hints::doctor())),
         Reply::Jobs { jobs } if jobs.is_empty() => Some(("no jobs since this node started", hints::search_all())),
         Reply::Grants { grants } if grants.is_empty() => {
             Some(("no grants: services use nothing of this device", hints::pending()))
@@ -52,12 +53,13 @@ pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
 /// The reply as lines; nothing for an empty list. `now` is Unix seconds.
 pub fn text(reply: &Reply, now: u64) -> String {
     match reply {
-        Reply::Peers { peers: rows } if rows.is_empty() => String::new(),
+        Reply::Peers { peers, struck } if peers.is_empty() && struck.is_empty() => String::new(),
         Reply::Jobs { jobs: rows } if rows.is_empty() => String::new(),
         Reply::Services { services: rows } if rows.is_empty() => String::new(),
         Reply::Markets { markets: rows } if rows.is_empty() => String::new(),
         Reply::Status(it) => status(it, now),
-        Reply::Peers { peers: rows } => peers(rows),
+        Reply::Peers { peers: rows, struck } => peers(rows) + &trust::struck(struck, now),
+        Reply::Forgiven(it) => trust::forgiven(it),
         Reply::Jobs { jobs: rows } => jobs(rows),
         Reply::Job(it) => job(it, None),
         Reply::Plan(it) => plan(it),
@@ -231,6 +233,7 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
         let place = output.map_or_else(String::new, |place| format!("{place}  "));
         rows.push(("output", format!("{place}{}  sha256 {}", bytes(it.output_bytes), clean(&it.output_sha256, 64))));
     }
+    rows.extend(trust::checks(it));
     rows.extend(it.notes.iter().map(|note| ("note", clean(note, TEXT_CHARS))));
     rows.extend(it.error.iter().map(|error| ("error", clean(error, TEXT_CHARS))));
     if !rows.is_empty() {
@@ -326,9 +329,13 @@ fn service(it: &ServiceDetail) -> String {
     }
     rows.extend(it.permissions.iter().map(|line| ("permission", clean(line, TEXT_CHARS))));
     let deterministic = if it.deterministic { "yes: results can be compared and run again" } else { "no" };
+    let privacy = match it.private {
+        true => "private: runs on this device and those in node.own, and nowhere else",
+        false => "a device that runs it sees the input it is given",
+    };
     rows.extend([
         ("deterministic", deterministic.to_owned()),
-        ("privacy", "a device that runs it sees the input it is given".to_owned()),
+        ("privacy", privacy.to_owned()),
         ("size", bytes(it.size)),
         ("installed", yes_no(Some(it.installed)).to_owned()),
         ("versions", list(&it.versions)),
@@ -427,9 +434,17 @@ mod tests {
     use crate::cli::samples::{self, NOW};
 
     /// What each sample reply must show.
-    const SHOWN: [&[&str]; 13] = [
+    const SHOWN: [&[&str]; 14] = [
         &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
-        &["PEER    EQS     RTT  NETWORK", "garage   88  3.2 ms  high", "garage    -       -  -", "12D3KooW"],
+        &[
+            "PEER    EQS     RTT  NETWORK",
+            "garage   88  3.2 ms  high",
+            "garage    -       -  -",
+            "12D3KooW",
+            "STRUCK OUT",
+            "task 7 of job 7f7f",
+            "2 h ago",
+        ],
         &["JOB", "7f7f", "home/image-blur@1.2.0", "16/16", "1.08 s"],
         &[
             "job 7f7f",
@@ -438,6 +453,8 @@ mod tests {
             "lost: connection closed",
             "note",
             "kitchen?[2J",
+            "spot: 5 compared, 4 right",
+            "3 computed again",
         ],
         &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
         &["SERVICE", "image-blur", "media/image", "6/6", "home"],
@@ -469,6 +486,7 @@ mod tests {
             "denied: not-granted",
             "you",
         ],
+        &["may work again", "task 7 of job 7f7f: claimed 9c9c9c9c…"],
     ];
 
     #[test]
@@ -488,7 +506,7 @@ mod tests {
     #[test]
     fn empty_lists_are_empty_results_with_a_remark() {
         let empty = [
-            Reply::Peers { peers: vec![] },
+            Reply::Peers { peers: vec![], struck: vec![] },
             Reply::Jobs { jobs: vec![] },
             Reply::Services { services: vec![] },
             Reply::Markets { markets: vec![] },
@@ -523,11 +541,14 @@ mod tests {
     /// The contracts that scripts rely on: schema first, and the fields of each.
     #[test]
     fn json_keeps_its_contracts() {
-        let fields: [(&str, &[&str]); 13] = [
+        let fields: [(&str, &[&str]); 14] = [
             ("msm.status/1", &["name", "peer_id", "lending", "markets", "home"]),
-            ("msm.peers/1", &["peers"]),
+            ("msm.peers/1", &["peers", "struck"]),
             ("msm.jobs/1", &["jobs"]),
-            ("msm.job/1", &["job_id", "service", "tasks", "tasks_rerun", "devices", "wall_ms", "output_sha256"]),
+            (
+                "msm.job/1",
+                &["job_id", "service", "tasks", "tasks_rerun", "devices", "wall_ms", "output_sha256", "checks"],
+            ),
             ("msm.plan/1", &["service", "rows", "tasks"]),
             ("msm.services/1", &["services"]),
             ("msm.service/1", &["name", "version", "params", "market_id", "manifest"]),
@@ -537,6 +558,7 @@ mod tests {
             ("msm.grants/1", &["grants"]),
             ("msm.pending/1", &["pending"]),
             ("msm.history/1", &["entries"]),
+            ("msm.forgiven/1", &["peer_id", "why", "job_id", "task", "claimed", "right", "by", "since"]),
         ];
         for (reply, (schema, fields)) in samples::replies().iter().zip(fields) {
             let line = crate::cli::render::json::line(reply).unwrap();

@@ -12,7 +12,7 @@ use msm_scheduler::DeviceWish;
 
 use super::{Invocation, error_of};
 use crate::{
-    command::{CommandError, Devices, ErrorCode},
+    command::{CommandError, Devices, ErrorCode, Redundancy},
     node::{
         markets::Found,
         packages::{self, Installed},
@@ -32,6 +32,8 @@ pub(super) struct Resolved {
     pub(super) params: Arc<str>,
     pub(super) need: Requirements,
     pub(super) wish: DeviceWish,
+    /// How outputs of others are checked.
+    pub(super) redundancy: Redundancy,
 }
 
 impl Invocation {
@@ -61,9 +63,10 @@ impl Invocation {
         self.check_input(manifest)?;
         let need = self.requirements(manifest)?;
         let wish = self.wish(&manifest.constraints.devices)?;
+        let redundancy = self.redundancy(manifest)?;
         let service = Arc::new(installed.service(market, alias));
         let not_here = self.not_here(&service, &need).await?;
-        Ok(Resolved { market, index_version, release, installed, service, not_here, params, need, wish })
+        Ok(Resolved { market, index_version, release, installed, service, not_here, params, need, wish, redundancy })
     }
 
     /// Whether this device may work on the job, as far as its owner's grants go. Other devices may all the same.

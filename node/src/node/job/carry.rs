@@ -55,8 +55,11 @@ impl Driver<'_> {
                 Output::Withdrawn { task, worker } => self.withdrawn(task, worker),
                 Output::Checked { task, worker, by, agrees } => {
                     self.tell_checked(task, worker, by, agrees);
+                    self.checked(task, worker, by, agrees);
                 }
-                Output::Struck { worker, task, by, .. } => self.struck(worker, task, by),
+                Output::Struck { worker, task, claimed, right, by } => {
+                    self.found_out(worker, task, claimed, right, by);
+                }
                 Output::Dropped { attempt, worker, why } => {
                     if self.kept.remove(&attempt).is_none() {
                         self.arrived = None;
@@ -157,19 +160,11 @@ impl Driver<'_> {
             *place = None;
         }
         self.record.report.tasks_done = self.record.report.tasks_done.saturating_sub(1);
+        self.record.report.checks.withdrawn += 1;
         if let Some(device) = self.record.report.devices.iter_mut().find(|device| device.peer_id == peer_id) {
             device.tasks = device.tasks.saturating_sub(1);
         }
         self.record.progress();
         self.tell_withdrawn(task, peer_id);
-    }
-
-    /// Nothing more goes to a liar: its stream is closed.
-    fn struck(&mut self, worker: Worker, task: u32, by: Worker) {
-        let (peer_id, finder) = (self.peer_of(worker), self.name(self.peer_of(by)));
-        let reason = format!("it gave a wrong result for task {task}, found by {finder}");
-        self.note(format!("{} was struck out: {reason}", self.name(peer_id)));
-        self.tell_struck(peer_id, task, &reason, None);
-        self.leave(peer_id, reason);
     }
 }

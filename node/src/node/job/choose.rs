@@ -22,8 +22,12 @@ impl Invocation {
     ) -> Selection {
         let not_here = resolved.not_here.as_ref().map(ToString::to_string);
         let shape = JobShape { tasks, bytes, not_here, ..JobShape::default() };
-        // Who says that its owner does not trust the market would refuse: not counted among those that could help.
-        let (willing, others): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.trusts(&resolved.market));
+        // Who says that its owner does not trust the market would refuse: not counted among those that could help. Nor
+        // does anybody else see what a private service is given.
+        let private = resolved.installed.manifest.work.private;
+        let may_see = |found: &discover::Found| !private || self.ctx.is_own(&found.candidate.peer);
+        let (willing, others): (Vec<_>, Vec<_>) =
+            found.iter().partition(|found| found.trusts(&resolved.market) && may_see(found));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
         let mut selection = msm_scheduler::select(own, &candidates, &resolved.need, wish, shape);
         if resolved.need.gps && !own.gps {
@@ -33,11 +37,18 @@ impl Invocation {
             let here = |row: &&mut Row| row.peer.is_none() && Some(&row.why) == unmet.as_ref();
             selection.rows.iter_mut().filter(here).for_each(|row| row.why = format!("{}: {signal}", row.why));
         }
+        for row in &mut selection.rows {
+            let why = row.peer.filter(|_| !row.used).and_then(|peer| self.ctx.trust.why_struck(&peer));
+            row.why = why.unwrap_or_else(|| std::mem::take(&mut row.why));
+        }
         selection.rows.extend(others.iter().map(|found| Row {
             peer: Some(found.candidate.peer),
             eqs: found.candidate.info.eqs,
             used: false,
-            why: "its owner does not trust this market".to_owned(),
+            why: match may_see(found) {
+                true => "its owner does not trust this market".to_owned(),
+                false => "the service is private: only your own devices see its input (node.own)".to_owned(),
+            },
         }));
         selection
     }

@@ -60,7 +60,7 @@ pub async fn candidates(ctx: &Arc<Context>, need: &Requirements) -> Vec<Found> {
             // Before the first ping has come back the request itself is the best measure.
             let rtt = snapshot.rtt.unwrap_or_else(|| asked.elapsed());
             let name = if info.ext.name.is_empty() { snapshot.peer.short() } else { info.ext.name.clone() };
-            let struck = ctx.is_banned(&snapshot.peer);
+            let struck = ctx.is_banned(&snapshot.peer) || ctx.trust.is_struck(&snapshot.peer);
             Some(Found { candidate: Candidate { peer: snapshot.peer, info, rtt: Some(rtt), struck }, name })
         }
     });

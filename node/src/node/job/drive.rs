@@ -13,7 +13,7 @@ use msm_protocol::{
     limits::{CREDIT, LEASE_MIN},
 };
 use msm_sandbox::{Package, Work};
-use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Selection, Trust, Worker};
+use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Selection, Worker};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -23,6 +23,7 @@ use super::{
     Invocation, Record, Round,
     again::Attempts,
     ask::Resolved,
+    believe::{Beliefs, of_wish},
     discover, error_of,
     remote::{self, FromRemote, Terms, ToRemote},
     tell::told_apart,
@@ -82,7 +83,8 @@ impl Invocation {
                     credit: CREDIT,
                     lease: LEASE_MIN,
                     seed,
-                    redundancy: Redundancy::None,
+                    // A split asks what no other device may be able to say again.
+                    redundancy: if op == TaskOp::Run { of_wish(resolved.redundancy) } else { Redundancy::None },
                 },
                 Duration::ZERO,
             ),
@@ -102,6 +104,7 @@ impl Invocation {
             local_handles: HashMap::new(),
             arrived: None,
             kept: HashMap::new(),
+            beliefs: Beliefs::default(),
             refusals: Vec::new(),
             expected: 0,
             links: found.iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
@@ -159,6 +162,8 @@ pub(super) struct Driver<'a> {
     pub(super) arrived: Option<Blob>,
     /// Bytes of answers that the scheduler has not decided about: at most a few for each task in question.
     pub(super) kept: HashMap<AttemptRef, Blob>,
+    /// Receipts, and whom they convict.
+    pub(super) beliefs: Beliefs,
     pub(super) refusals: Vec<(PeerId, Refusal)>,
     /// Devices that may still join, as the scheduler knows it.
     pub(super) expected: u32,
@@ -174,6 +179,14 @@ pub(super) struct Driver<'a> {
 
 impl Driver<'_> {
     pub(super) fn hire(&mut self, peer: PeerId) {
+        if self.ctx.trust.is_struck(&peer) {
+            return;
+        }
+        // Whatever chose it: this is where the input would leave.
+        if self.resolved.installed.manifest.work.private && !self.ctx.is_own(&peer) {
+            tracing::error!(peer = peer.short(), "a private service is not given to a foreign device");
+            return;
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         self.remotes.insert(peer, commands);
         self.streams.spawn(remote::run(self.ctx.clone(), peer, self.terms.clone(), receiver, self.reports.clone()));
@@ -188,15 +201,18 @@ impl Driver<'_> {
     fn work_here(&mut self) {
         self.joined(Worker::Local, Some(self.resolved.installed.engine));
         let credit = self.ctx.own_slot_count as u32;
-        self.handle(Input::WorkerReady { worker: Worker::Local, credit, trust: Trust::default() });
+        self.handle(Input::WorkerReady { worker: Worker::Local, credit, trust: self.trust_of(Worker::Local) });
     }
 
     async fn run(mut self, mut reports: mpsc::Receiver<FromRemote>) -> Result<Vec<Blob>, CommandError> {
         self.record.progress();
         let mut markets = self.ctx.markets.subscribe();
+        let mut strikes = self.ctx.trust.strikes();
         let end = loop {
             self.expect();
-            if let Some(end) = self.carry_out().await {
+            let end = self.carry_out().await;
+            self.settle().await;
+            if let Some(end) = end {
                 break end;
             }
             if self.remotes.is_empty() && self.no_local() && !self.hire_spare() {
@@ -213,6 +229,7 @@ impl Driver<'_> {
                 Some(report) = reports.recv() => self.hear(report).await,
                 Some(result) = self.locals.join_next(), if !self.locals.is_empty() => self.local_done(result),
                 () = alarm => self.handle(Input::Tick),
+                Ok(()) = strikes.changed() => self.heed_strikes(),
                 // A package that its market withdraws runs nowhere any more, here least of all.
                 Ok(()) = markets.changed() => {
                     let vouched = self.ctx.markets.vouches(&self.resolved.market, &self.resolved.release.manifest);
@@ -223,6 +240,9 @@ impl Driver<'_> {
             }
         };
         self.tally();
+        if self.record.report.checks.compared > 0 {
+            self.ctx.trust.save_soon();
+        }
         match end {
             End::Done => {}
             End::Partial(missing) => {

@@ -1,7 +1,7 @@
 //! What a driver hears from the streams of its workers, and what of it the scheduler is told.
 
 use msm_sandbox::Work;
-use msm_scheduler::{Input, Trust, Worker};
+use msm_scheduler::{Input, Worker};
 
 use super::{drive::Driver, remote::FromRemote, tile::Core};
 use crate::{blob::Blob, command::Event, node::fetch::BAN};
@@ -33,11 +33,12 @@ impl Driver<'_> {
             FromRemote::Ready { peer, credit, engine } => {
                 let worker = Worker::Remote(peer);
                 self.joined(worker, engine);
-                self.handle(Input::WorkerReady { worker, credit, trust: Trust::default() });
+                self.handle(Input::WorkerReady { worker, credit, trust: self.trust_of(worker) });
                 if let Some((rtt, slots)) = self.links.get(&peer).copied() {
                     self.handle(Input::Link { worker, rtt, slots });
                 }
             }
+            FromRemote::Receipt { peer, claims, envelope } => self.signed(peer, claims, envelope),
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
                 let (job_id, name, code) = (self.record.report.job_id, self.name(peer), refusal.code.to_string());

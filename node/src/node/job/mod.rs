@@ -5,6 +5,7 @@ pub(crate) use split::{frame, inputs_of};
 
 mod again;
 mod ask;
+mod believe;
 mod carry;
 mod choose;
 mod discover;
@@ -100,6 +101,7 @@ impl Invocation {
             phases_ms: Vec::new(),
             error: None,
             notes: Vec::new(),
+            checks: Default::default(),
         };
         let record = Record { ctx: ctx.clone(), report, started: Instant::now(), told: None, silent: invoke.plan };
         Self { ctx, invoke, input, phase: Instant::now(), record }
@@ -151,6 +153,8 @@ impl Invocation {
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, inputs.len() as u32)));
         }
         self.enough_devices(&resolved, &selection)?;
+        self.enough_votes(resolved.redundancy, &selection)?;
+        self.record.report.checks.redundancy = resolved.redundancy.to_string();
         self.own_receiver(&resolved, &selection);
         if selection.count < resolved.wish.min {
             let note = format!(

@@ -39,6 +39,8 @@ pub enum FromRemote {
     Input(Input, Option<Blob>),
     /// The offer was taken; the service runs in `engine` there, if it named one.
     Ready { peer: PeerId, credit: u32, engine: Option<Engine> },
+    /// The worker has signed for these outputs; it comes before the result.
+    Receipt { peer: PeerId, claims: Vec<(u32, ContentHash)>, envelope: Bytes },
     /// The offer was not taken.
     Refused(PeerId, Refusal),
     /// The worker sent a result that it cannot have computed honestly or did not sign.
@@ -179,7 +181,12 @@ impl Remote {
                         let assembly = Assembly::new(output.hash, done.size, self.terms.output_limit)
                             .map_err(|error| self.lied(error.to_string()))?;
                         self.arriving.insert(attempt, Arriving { assembly, output });
-                        if done.size == 0 { self.finish(attempt) } else { Ok(None) }
+                        if done.size == 0 {
+                            return self.finish(attempt);
+                        }
+                        let claims = vec![(attempt.task, output.hash)];
+                        let envelope = Bytes::from(done.receipt.into_vec());
+                        Ok(Some(FromRemote::Receipt { peer: self.peer, claims, envelope }))
                     }
                 }
             }

@@ -79,7 +79,7 @@ impl Driver<'_> {
         self.ctx.emit(Event::TaskWithdrawn { job_id, task, peer_id, name });
     }
 
-    /// A device was found out; `evidence` is the hash of what proves it.
+    /// A device was found out; `evidence` names the file with what proves it.
     pub(super) fn tell_struck(&mut self, peer_id: PeerId, task: u32, reason: &str, evidence: Option<String>) {
         let (job_id, name) = (Some(self.record.report.job_id), self.name(peer_id));
         let reason = reason.to_owned();

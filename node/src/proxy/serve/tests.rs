@@ -85,6 +85,7 @@ impl Door for Arc<Node> {
             phases_ms: vec![],
             error: None,
             notes: vec![],
+            checks: Default::default(),
         };
         Ok(Done { reply: Reply::Job(Box::new(report)), output: bytes::Bytes::from(output).into() })
     }

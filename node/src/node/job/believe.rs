@@ -1,0 +1,207 @@
+//! Whom the driver of a job believes: trust for the scheduler, what was compared, and strikes with their evidence.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use msm_protocol::{
+    ContentHash, PeerId,
+    evidence::{EVIDENCE_OTHERS, Evidence},
+    limits::TASKS_PER_JOB,
+};
+use msm_scheduler::{Input, OutputId, Redundancy, Trust, Worker};
+use serde_bytes::ByteBuf;
+
+use super::{Invocation, drive::Driver};
+use crate::{
+    command::{self, CheckRow, CommandError, ErrorCode, StruckRow, VOTES_MAX},
+    node::trust::Strike,
+    resources::steward::unix_now,
+};
+
+/// Receipts kept while a job runs: of every task each time that it may be tried. They are small, and those of one batch
+/// share their bytes.
+const RECEIPTS: usize = 8 * TASKS_PER_JOB;
+/// Comparisons listed in a report: the wrong ones, and the first of the others. *Judgement*: more than anybody reads.
+const LISTED: usize = 64;
+
+/// What a driver remembers to know whom to believe.
+#[derive(Default)]
+pub(super) struct Beliefs {
+    /// Envelopes of receipts, by worker, task and output.
+    receipts: HashMap<(PeerId, u32, ContentHash), Bytes>,
+    /// Liars whose evidence is to be written.
+    found: Vec<Liar>,
+}
+
+/// A worker with a wrong output.
+struct Liar {
+    peer: PeerId,
+    task: u32,
+    claimed: ContentHash,
+    right: ContentHash,
+    by: PeerId,
+}
+
+impl Invocation {
+    /// How outputs of this service are checked, as the caller wishes and as far as they can be compared.
+    pub(super) fn redundancy(&self, manifest: &msm_protocol::Manifest) -> Result<command::Redundancy, CommandError> {
+        use command::Redundancy::{Agree, None as Unchecked};
+        let usage = |message: String| CommandError::new(ErrorCode::Usage, message);
+        match (self.invoke.redundancy, manifest.work.deterministic) {
+            (Some(Agree { agree, of }), _) if agree < 2 || agree > of || of > VOTES_MAX => Err(usage(format!(
+                "bad-input: redundancy {agree}/{of}: at least 2 of at most {VOTES_MAX} devices, such as 2/3"
+            ))),
+            (wish, true) => Ok(wish.unwrap_or_default()),
+            (None | Some(Unchecked), false) => Ok(Unchecked),
+            (Some(wish), false) => {
+                let message = format!(
+                    "bad-input: redundancy {wish}: {} is not deterministic, so its outputs cannot be compared",
+                    manifest.name
+                );
+                Err(usage(message).or_try(format!("msm show {}", self.invoke.service)))
+            }
+        }
+    }
+
+    /// Says before anything starts when `of` devices, or even `agree`, are not there; refuses what could never be.
+    pub(super) fn enough_votes(
+        &mut self,
+        wish: command::Redundancy,
+        selection: &msm_scheduler::Selection,
+    ) -> Result<(), CommandError> {
+        let command::Redundancy::Agree { agree, of } = wish else { return Ok(()) };
+        let here = selection.rows.iter().any(|row| row.used && row.peer.is_none());
+        let count = selection.count;
+        let few = || format!("redundancy {agree}/{of}: {agree} devices must agree on each part, {count} take part");
+        if count < agree && (self.invoke.strict || !here) {
+            return Err(CommandError::new(ErrorCode::NoDevice, few()).or_try("msm peers"));
+        }
+        if count < agree {
+            self.record.report.notes.push(format!("{}; this device's own word decides", few()));
+        } else if count < of {
+            let note = format!("redundancy {agree}/{of}: {count} devices take part, so at most {count} are asked");
+            self.record.report.notes.push(note);
+        }
+        Ok(())
+    }
+}
+
+/// The scheduler's word for it.
+pub(super) fn of_wish(wish: command::Redundancy) -> Redundancy {
+    match wish {
+        command::Redundancy::None => Redundancy::None,
+        command::Redundancy::Spot => Redundancy::Spot,
+        command::Redundancy::Agree { agree, of } => Redundancy::Agree { agree, of },
+    }
+}
+
+impl Driver<'_> {
+    /// How much `worker` is believed at the start.
+    pub(super) fn trust_of(&self, worker: Worker) -> Trust {
+        match worker {
+            Worker::Local => Trust::default(),
+            Worker::Remote(peer) => self.ctx.trust.of(&peer),
+        }
+    }
+
+    /// A worker has signed for these outputs.
+    pub(super) fn signed(&mut self, peer: PeerId, claims: Vec<(u32, ContentHash)>, envelope: Bytes) {
+        for (task, output) in claims {
+            if self.beliefs.receipts.len() < RECEIPTS {
+                self.beliefs.receipts.insert((peer, task, output), envelope.clone());
+            }
+        }
+    }
+
+    /// Two answers were compared.
+    pub(super) fn checked(&mut self, task: u32, worker: Worker, by: Worker, agrees: bool) {
+        let (peer_id, by) = (self.peer_of(worker), self.peer_of(by));
+        if agrees && let Worker::Remote(peer) = worker {
+            self.ctx.trust.right(peer);
+        }
+        let checks = &mut self.record.report.checks;
+        checks.compared += 1;
+        checks.right += u32::from(agrees);
+        let row = CheckRow { task, peer_id, by, agrees };
+        match checks.rows.len() {
+            0..LISTED => checks.rows.push(row),
+            // A wrong one is never left out for a right one.
+            _ if !agrees => {
+                if let Some(place) = checks.rows.iter().rposition(|row| row.agrees) {
+                    checks.rows.remove(place);
+                    checks.rows.push(row);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A worker is found out: it gets nothing more of this job. Its evidence is written by [`Self::settle`].
+    pub(super) fn found_out(&mut self, worker: Worker, task: u32, claimed: OutputId, right: OutputId, by: Worker) {
+        let Worker::Remote(peer) = worker else { return };
+        let liar = Liar { peer, task, claimed: claimed.hash, right: right.hash, by: self.peer_of(by) };
+        let reason = self.strike_of(&liar).reason();
+        self.note(format!("{} was struck out: {reason}", self.name(peer)));
+        self.leave(peer, format!("struck out: {reason}"));
+        self.beliefs.found.push(liar);
+    }
+
+    fn strike_of(&self, liar: &Liar) -> Strike {
+        Strike {
+            job: self.record.report.job_id,
+            task: liar.task,
+            service: self.record.report.service.clone(),
+            claimed: liar.claimed,
+            right: liar.right,
+            by: liar.by,
+            time: unix_now(),
+            evidence: None,
+        }
+    }
+
+    /// Writes down who was found out since the last call: nobody hires it any more when this returns.
+    pub(super) async fn settle(&mut self) {
+        for liar in std::mem::take(&mut self.beliefs.found) {
+            let (strike, evidence) = (self.strike_of(&liar), self.evidence(&liar));
+            let strike = self.ctx.trust.strike(liar.peer, strike, evidence).await;
+            self.tell_struck(liar.peer, liar.task, &strike.lie(), strike.evidence.clone());
+            let struck = &mut self.record.report.checks.struck;
+            if struck.len() < LISTED {
+                struck.push(StruckRow::of(liar.peer, strike));
+            }
+        }
+    }
+
+    /// What proves it, when the worker has signed for it: the receipt comes with or soon after the output.
+    fn evidence(&self, liar: &Liar) -> Option<Evidence> {
+        let receipts = &self.beliefs.receipts;
+        let receipt = receipts.get(&(liar.peer, liar.task, liar.claimed))?;
+        let others = receipts
+            .iter()
+            .filter(|((peer, task, output), _)| *peer != liar.peer && *task == liar.task && *output == liar.right)
+            .take(EVIDENCE_OTHERS)
+            .map(|(_, envelope)| ByteBuf::from(&envelope[..]));
+        Some(Evidence {
+            v: 1,
+            by: liar.by,
+            task: liar.task,
+            time: unix_now(),
+            count: self.count,
+            right: liar.right,
+            others: others.collect(),
+            params: self.resolved.params.to_string(),
+            receipt: ByteBuf::from(&receipt[..]),
+        })
+    }
+
+    /// Somebody was struck out, here or in another job: whoever it is gets nothing more here either.
+    pub(super) fn heed_strikes(&mut self) {
+        let struck: Vec<PeerId> = self.remotes.keys().copied().filter(|peer| self.ctx.trust.is_struck(peer)).collect();
+        for peer in struck {
+            let reason = self.ctx.trust.why_struck(&peer).unwrap_or_else(|| "struck out".to_owned());
+            self.note(format!("{} gets no more: {reason}", self.name(peer)));
+            self.leave(peer, reason.clone());
+            self.handle(Input::Struck { worker: Worker::Remote(peer), reason });
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Whom to believe: the table of workers behind a short lock, its file, and the evidence against those that lied.
+//!
+//! [`table`] is the rule, [`file`] the disk. Strikes are this node's own: nobody else's word strikes anybody.
+
+pub mod file;
+pub mod table;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use msm_protocol::{PeerId, evidence::Evidence};
+use msm_scheduler::Trust;
+use tokio::sync::watch;
+
+pub use self::table::Strike;
+use self::table::Table;
+use crate::{
+    cli::hints,
+    command::{CommandError, ErrorCode, StruckRow},
+    home::Home,
+};
+
+/// What is known of workers. Cheap to ask; what changes is on disk before the change is answered.
+#[derive(Clone)]
+pub struct TrustBook(Arc<Inner>);
+
+struct Inner {
+    table: Mutex<Table>,
+    /// Counts strikes, for those that wait for one.
+    strikes: watch::Sender<u64>,
+    /// One save at a time, each of the newest table.
+    saving: tokio::sync::Mutex<()>,
+    /// A save waits for its turn and will take in all that happens until then.
+    save_waits: AtomicBool,
+    file: PathBuf,
+    evidence: PathBuf,
+}
+
+impl TrustBook {
+    /// The book of this home; an empty one when what was kept cannot be read, which is said.
+    pub fn open(home: &Home) -> Self {
+        let (table, why) = file::load(&home.trust_file());
+        if let Some(why) = why {
+            tracing::error!(why, "trust in workers is lost");
+        }
+        let inner = Inner {
+            table: Mutex::new(table),
+            strikes: watch::Sender::new(0),
+            saving: tokio::sync::Mutex::default(),
+            save_waits: AtomicBool::new(false),
+            file: home.trust_file(),
+            evidence: home.evidence_dir(),
+        };
+        Self(Arc::new(inner))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much to believe `peer`.
+    pub fn of(&self, peer: &PeerId) -> Trust {
+        self.table().of(peer)
+    }
+
+    /// Changes with each strike.
+    pub fn strikes(&self) -> watch::Receiver<u64> {
+        self.0.strikes.subscribe()
+    }
+
+    /// True for one that gets nothing more.
+    pub fn is_struck(&self, peer: &PeerId) -> bool {
+        self.table().strike_of(peer).is_some()
+    }
+
+    /// Why `peer` gets nothing more and the line that changes it, if it is struck.
+    pub fn why_struck(&self, peer: &PeerId) -> Option<String> {
+        let table = self.table();
+        let strike = table.strike_of(peer)?;
+        Some(format!("struck out: {}; try: {}", strike.reason(), hints::forgive(&peer.to_string())))
+    }
+
+    /// Those that are struck, newest first.
+    pub fn struck(&self) -> Vec<StruckRow> {
+        self.table().struck().into_iter().map(|(peer, strike)| StruckRow::of(peer, strike)).collect()
+    }
+
+    /// An output of `peer` was compared with a right one and is the same. To be kept with [`Self::save`].
+    pub fn right(&self, peer: PeerId) {
+        self.table().right(peer);
+    }
+
+    /// Strikes `peer` out, at once; the evidence, if there is any, and the strike are on disk when this returns.
+    pub async fn strike(&self, peer: PeerId, strike: Strike, evidence: Option<Evidence>) -> Strike {
+        // Believed from this moment on, whatever the disk does.
+        self.table().strike(peer, strike.clone());
+        self.0.strikes.send_modify(|count| *count += 1);
+        tracing::warn!(peer = peer.short(), why = strike.reason(), "peer struck out");
+        let mut strike = strike;
+        strike.evidence = match evidence {
+            Some(evidence) => self.keep_evidence(peer, evidence).await,
+            None => None,
+        };
+        if strike.evidence.is_some() {
+            self.table().strike(peer, strike.clone());
+        }
+        self.save().await;
+        strike
+    }
+
+    async fn keep_evidence(&self, peer: PeerId, evidence: Evidence) -> Option<String> {
+        let folder = self.0.evidence.clone();
+        let kept = tokio::task::spawn_blocking(move || file::keep_evidence(&folder, &peer, &evidence)).await;
+        match kept {
+            Ok(Ok(name)) => Some(name),
+            Ok(Err(why)) => {
+                tracing::error!(peer = peer.short(), why, "evidence is not kept");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Takes a strike back. `peer` is a whole peer id, or its end as lists show it.
+    pub async fn forgive(&self, peer: &str) -> Result<StruckRow, CommandError> {
+        let struck = self.table().struck();
+        let mut named = struck.into_iter().map(|(peer, _)| peer).filter(|it| it.to_string().ends_with(peer));
+        let found = match (named.next(), named.next()) {
+            (Some(found), None) => found,
+            (Some(_), Some(_)) => {
+                let message = format!("{peer:?} ends several struck peers' ids: write more of it");
+                return Err(CommandError::new(ErrorCode::Usage, message).or_try("msm peers"));
+            }
+            (None, _) => {
+                let message = format!("not-found: no peer {peer:?} is struck out here");
+                return Err(CommandError::new(ErrorCode::NotFound, message).or_try("msm peers"));
+            }
+        };
+        let strike = self.table().forgive(&found);
+        let Some(strike) = strike else {
+            return Err(CommandError::new(ErrorCode::NotFound, format!("not-found: {found} is not struck out")));
+        };
+        self.save().await;
+        tracing::info!(peer = found.short(), "strike taken back");
+        Ok(StruckRow::of(found, strike))
+    }
+
+    /// Writes the table when nobody waits for it: a job does not end later for the disk. What is lost by a crash is that
+    /// somebody was right.
+    pub fn save_soon(&self) {
+        if !self.0.save_waits.swap(true, Ordering::AcqRel) {
+            let book = self.clone();
+            tokio::spawn(async move { book.save().await });
+        }
+    }
+
+    /// Writes the table. What cannot be written is said, and tried again with the next change.
+    pub async fn save(&self) {
+        let _one = self.0.saving.lock().await;
+        self.0.save_waits.store(false, Ordering::Release);
+        let (path, table) = (self.0.file.clone(), self.table().clone());
+        match tokio::task::spawn_blocking(move || file::save(&path, &table)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "trust in workers is not kept"),
+            Err(error) => tracing::error!(%error, "trust in workers is not kept"),
+        }
+    }
+}
+
+impl StruckRow {
+    /// As people and scripts see it.
+    pub fn of(peer: PeerId, strike: Strike) -> Self {
+        Self {
+            peer_id: peer,
+            why: strike.reason(),
+            job_id: strike.job,
+            task: strike.task,
+            service: strike.service,
+            claimed: strike.claimed,
+            right: strike.right,
+            by: strike.by,
+            since: strike.time,
+            evidence: strike.evidence,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msm_protocol::{ContentHash, JobId, SecretKey};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_strike_outlives_a_restart_until_it_is_forgiven() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path())).unwrap();
+        let peer = |n: u8| PeerId::of(&SecretKey::from_seed(&[n; 32]).public());
+        let strike = |task| Strike {
+            job: JobId::from_bytes([0x3f; 16]),
+            task,
+            service: "home/blur@1.0.0".into(),
+            claimed: ContentHash::of(b"wrong"),
+            right: ContentHash::of(b"right"),
+            by: peer(9),
+            time: 7,
+            evidence: None,
+        };
+        let book = TrustBook::open(&home);
+        book.right(peer(2));
+        book.strike(peer(1), strike(7), None).await;
+        let again = TrustBook::open(&home);
+        assert!(again.is_struck(&peer(1)) && again.of(&peer(1)).struck);
+        assert_eq!(again.of(&peer(2)).in_a_row, 1);
+        let why = again.why_struck(&peer(1)).unwrap();
+        assert!(why.starts_with("struck out: task 7 of job 3f3f: claimed "), "{why}");
+        assert!(why.ends_with(&format!("; try: msm peers forgive {}", peer(1))), "{why}");
+        assert_eq!(again.struck().len(), 1);
+
+        let unknown = again.forgive(&peer(2).to_string()).await.unwrap_err();
+        assert_eq!(unknown.code, ErrorCode::NotFound);
+        again.strike(peer(3), strike(8), None).await;
+        assert_eq!(again.forgive("").await.unwrap_err().code, ErrorCode::Usage, "several end so");
+        assert_eq!(again.forgive(&peer(1).short()).await.unwrap().peer_id, peer(1));
+        assert!(!TrustBook::open(&home).is_struck(&peer(1)));
+        assert!(TrustBook::open(&home).is_struck(&peer(3)));
+    }
+}

@@ -26,13 +26,17 @@ use msm_testnet::{
     market::{Market, PART_BYTES, WORK, text, write_work},
     net::Net,
     node::{Client, Node, Repl},
-    photo, stats,
+    photo,
+    quota::Quota,
+    stats,
 };
 use rustix::process::Signal;
 use serde_json::Value;
 
 const WORKERS: [&str; 4] = ["w1", "w2", "w3", "w4"];
 const REQUESTER: &str = "cli";
+/// What the requester has of a core.
+const REQUESTER_SHARE: f64 = 0.4;
 /// Neighbours are found by then.
 const FOUND: Duration = Duration::from_secs(30);
 /// Between two changes of the weather, ms.
@@ -87,14 +91,16 @@ fn main() -> Result<()> {
     let services = ["image-blur", "gzip"].map(|name| repository().join("services").join(name));
     let services = services.into_iter().chain([write_work(net.folder())?]).collect::<Vec<_>>();
     let market = Market::publish(&net.client(REQUESTER)?, &services)?;
-    let requester = Node::start(net.client(REQUESTER)?, &[])?;
+    // A weak device, as those are that ask others: most of the work is worth being given away.
+    let quota = Quota::new(REQUESTER_SHARE)?;
+    let requester = Node::start(quota.holds(net.client(REQUESTER)?), &[])?;
     let mut workers = WORKERS.iter().map(|host| Node::start(net.client(host)?, &[])).collect::<Result<Vec<_>>>()?;
     requester.sees(&workers.iter().collect::<Vec<_>>(), FOUND)?;
     for worker in &workers {
         worker.client.json(&["market", "add", &market.name, "--yes"])?;
     }
     let shared = Shared {
-        kinds: kinds(&requester.client, net.folder())?,
+        kinds: kinds(&net.client(REQUESTER)?, net.folder())?,
         seed,
         jobs,
         next: AtomicU64::new(0),
@@ -133,7 +139,7 @@ fn given(args: &[String], name: &str, default: u64) -> Result<u64> {
 /// Small and split jobs, in JavaScript and in wasm, and what the requester alone makes of each.
 fn kinds(requester: &Client, folder: &Path) -> Result<Vec<Kind>> {
     let mut lines = Vec::new();
-    for (parts, rounds) in [(1, 0), (1, 2_000), (8, 2_000), (24, 4_000), (64, 500), (96, 3_000)] {
+    for (parts, rounds) in [(1, 0), (1, 2_000), (8, 2_000), (24, 12_000), (64, 500), (96, 6_000)] {
         let input = folder.join(format!("work-{parts}-{rounds}.bin"));
         let bytes: Vec<u8> = (0..parts * PART_BYTES).map(|at| (at * 31 + parts) as u8).collect();
         fs::write(&input, bytes)?;

@@ -80,8 +80,9 @@ impl Client {
     /// `msm ARGS…`, not started yet. `ip netns exec` becomes the program it starts, so the process id is `msm`'s own.
     pub fn command(&self, args: &[&str]) -> Command {
         let enter = self.namespace.iter().flat_map(|namespace| ["ip", "netns", "exec", namespace]);
+        // Limits first: inside the namespace /sys is another one.
         let mut words =
-            enter.chain(self.by.iter().map(String::as_str)).map(OsStr::new).chain([self.binary.as_os_str()]);
+            self.by.iter().map(String::as_str).chain(enter).map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or(self.binary.as_os_str()));
         command
             .args(words)

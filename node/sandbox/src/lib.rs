@@ -10,7 +10,7 @@
 //!
 //! Read in this order:
 //! 1. [`call`]: what is run and what comes back. [`config`]: how many children, which walls must be up.
-//!    [`resources`]: what a guest may ask of its device.
+//!    [`resources`]: what a guest may ask of its device. [`ceiling`]: processor time for many guests together.
 //! 2. `pool`: which child serves which call. `process`: one child from birth to grave. `exchange`: one call with it.
 //!    `compiled`: WebAssembly that was compiled, once, in a child of its own.
 //! 3. `wire`: the bytes on the socket pair between the two sides.
@@ -18,6 +18,7 @@
 //! 5. [`work`]: how inputs are cut into tasks and outputs put together; every format that crosses the network.
 
 pub mod call;
+pub mod ceiling;
 pub mod config;
 pub mod resources;
 pub mod walls;
@@ -31,6 +32,7 @@ mod process;
 mod wire;
 
 pub use call::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Phases, Work};
+pub use ceiling::Ceiling;
 pub use config::{SandboxConfig, SandboxError, WallPolicy};
 pub use guest::{run_if_child, run_if_child_with_probe};
 pub use pool::Sandbox;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +20,7 @@ use tokio::{
 
 use crate::{
     call::{Call, Engine, Output, Package, Phases, Work},
+    ceiling::{Ceiling, Under},
     compiled::{self, Compiled},
     config::{SandboxConfig, SandboxError, WallPolicy},
     exchange::{self, Last, Reply, Trouble},
@@ -123,7 +125,13 @@ impl Sandbox {
     /// The budget's time covers the package's load, the input's way in and the output's way out, not the wait for a
     /// child. Every fault of a guest is a [`Refusal`]; `Busy` when too many calls wait already.
     pub async fn call(&self, call: Call) -> Result<Output, Refusal> {
-        self.run(call, false).await.map(|(output, _)| output)
+        self.run(call, false, None).await.map(|(output, _)| output)
+    }
+
+    /// Runs a call under a ceiling of processor time. What its child stands still because of that does not count against
+    /// its deadline.
+    pub async fn call_under(&self, call: Call, ceiling: Option<&Ceiling>) -> Result<Output, Refusal> {
+        self.run(call, false, ceiling).await.map(|(output, _)| output)
     }
 
     /// Checks a WebAssembly package and compiles it, so that its first call finds it compiled. What is wrong with it is
@@ -140,10 +148,10 @@ impl Sandbox {
     /// Runs a call in a child of its own, started for it, and tells where the time went.
     #[doc(hidden)]
     pub async fn call_cold(&self, call: Call) -> Result<(Output, Phases), Refusal> {
-        self.run(call, true).await
+        self.run(call, true, None).await
     }
 
-    async fn run(&self, mut call: Call, cold: bool) -> Result<(Output, Phases), Refusal> {
+    async fn run(&self, mut call: Call, cold: bool, ceiling: Option<&Ceiling>) -> Result<(Output, Phases), Refusal> {
         check(&call)?;
         call.budget.time = call.budget.time.min(TIME_MAX);
         let permit = self.shared.permit().await?;
@@ -174,10 +182,15 @@ impl Sandbox {
 
         let cpu = process.cpu();
         let code_bytes = code.as_ref().map_or(0, |code| code.len() as u64);
-        process.allow(process::limits::memory(&call, code_bytes), call.budget.time);
+        let time = call.budget.time;
+        process.allow(process::limits::memory(&call, code_bytes), time);
+        // The child cannot know when it stood still: its own clock is wide, and the one here is exact.
+        call.budget.time = ceiling.map_or(time, |ceiling| time.mul_f64(ceiling.stretch()).min(TIME_MAX));
+        let under = ceiling.zip(process.pid()).map(|(ceiling, pid)| ceiling.watch(pid));
         let started = Instant::now();
-        let kill_at = exchange::kill_time(started, call.budget.time);
-        let exchanged = timeout_at(kill_at.into(), exchange::exchange(process, &call, code.as_ref())).await;
+        let exchanged = within(time, started, under.as_ref(), exchange::exchange(process, &call, code.as_ref())).await;
+        // Before its child can be reaped.
+        drop(under);
         let wall = started.elapsed();
         let cpu = process.cpu().saturating_sub(cpu);
 
@@ -205,11 +218,30 @@ impl Sandbox {
             }
             Ok(Err(Trouble::Broken(error))) => Err(running.autopsy(None, &error).await),
             Err(_) => {
-                let text =
-                    format!("the service ran past its deadline of {} ms and was killed", call.budget.time.as_millis());
+                let text = format!("the service ran past its deadline of {} ms and was killed", time.as_millis());
                 Err(Refusal::new(RefusalCode::Deadline, text))
             }
         }
+    }
+}
+
+/// Waits for `exchange` for as long as the call may take, and for as long again as its child stood still.
+async fn within<T>(
+    time: Duration,
+    started: Instant,
+    under: Option<&Under>,
+    exchange: impl Future<Output = T>,
+) -> Result<T, tokio::time::error::Elapsed> {
+    let mut exchange = pin!(exchange);
+    let mut stood = Duration::ZERO;
+    loop {
+        let kill_at = exchange::kill_time(started, time.saturating_add(stood));
+        let waited = timeout_at(kill_at.into(), &mut exchange).await;
+        let now = under.map_or(Duration::ZERO, Under::stood);
+        if waited.is_ok() || now <= stood {
+            return waited;
+        }
+        stood = now;
     }
 }
 

@@ -229,6 +229,11 @@ impl Process {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Its id, while it is not reaped.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The CPU time that the child has used, by the kernel's account.
     pub fn cpu(&self) -> Duration {
         self.child.as_ref().map_or(Duration::ZERO, |child| cpu_of(child.id()))
@@ -297,8 +302,9 @@ fn widen(end: &UnixStream) {
     }
 }
 
+/// The CPU time that a child which was not reaped has used.
 #[cfg(target_os = "linux")]
-fn cpu_of(pid: u32) -> Duration {
+pub(crate) fn cpu_of(pid: u32) -> Duration {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: both calls get valid pointers to this stack.
@@ -313,7 +319,7 @@ fn cpu_of(pid: u32) -> Duration {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn cpu_of(_: u32) -> Duration {
+pub(crate) fn cpu_of(_: u32) -> Duration {
     Duration::ZERO
 }
 

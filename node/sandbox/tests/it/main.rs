@@ -2,6 +2,8 @@
 
 mod asks;
 mod blur;
+#[cfg(target_os = "linux")]
+mod ceiling;
 mod guests;
 mod gzip;
 mod hostile;

@@ -62,6 +62,10 @@ pub enum Command {
     Forgive { peer: String },
     /// Dial this address (a multiaddress ending in `/p2p/PEER`).
     Connect { address: String },
+    /// Lend nothing for so many seconds, or until [`Self::Resume`]; tasks of others are handed back.
+    Pause { for_s: Option<u64> },
+    /// End a pause.
+    Resume,
     /// Nothing but events, until the door is closed: those of one running job (`job` is its id or an unambiguous
     /// beginning), or all.
     Watch { job: Option<String> },
@@ -265,6 +269,9 @@ pub enum Reply {
     /// Answer to [`Command::History`].
     #[serde(rename = "msm.history/1")]
     History { entries: Vec<Entry> },
+    /// Answer to [`Command::Pause`] and [`Command::Resume`].
+    #[serde(rename = "msm.lending/1")]
+    Lending(Lending),
     /// Answer to [`Command::Connect`].
     #[serde(rename = "msm.connected/1")]
     Connected { peer_id: PeerId },
@@ -294,8 +301,32 @@ pub struct Status {
     pub markets: Vec<MarketRow>,
     /// Tasks of others that run now.
     pub running_tasks: u32,
+    /// The owner's limits for others, in words, one each.
+    #[serde(default)]
+    pub offer: Vec<String>,
+    /// The owner has paused lending.
+    #[serde(default)]
+    pub paused: bool,
+    /// `config.toml` is not the one that this node was started with.
+    #[serde(default)]
+    pub config_changed: bool,
     pub home: String,
     pub version: String,
+}
+
+/// How it stands with lending after a word of the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lending {
+    /// True when tasks of others are taken.
+    pub lending: bool,
+    /// What is lent, or why nothing is.
+    pub detail: String,
+    /// A pause holds.
+    pub paused: bool,
+    /// Unix seconds; absent without a pause, and for one that the owner ends.
+    pub until: Option<u64>,
+    /// Tasks of others that were handed back.
+    pub tasks_back: u32,
 }
 
 /// One connected peer.

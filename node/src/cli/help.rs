@@ -19,7 +19,7 @@ pub struct Help {
 
 const GROUPS: &str = "\
 Start here         demo  status  doctor  help
-Lend this device   node  peers  repl  grant  revoke-grant  grants  pending  history
+Lend this device   node  peers  repl  pause  resume  grant  revoke-grant  grants  pending  history
 Use services       search  show  invoke  proxy  jobs  events
 Build services     service
 Run a market       market  key

@@ -57,6 +57,8 @@ hints! {
     grant_coarse(service) = "msm grant {service} gps --accuracy coarse", ["home/gps-sharing"];
     /// Take a grant back.
     revoke_grant(service, right) = "msm revoke-grant {service} {right}", ["home/gps-sharing", "gps"];
+    /// End a pause.
+    resume() = "msm resume", [];
     /// What is granted.
     grants() = "msm grants", [];
     /// What is waiting for the owner's word.

@@ -25,6 +25,7 @@ pub mod market;
 pub mod market_folder;
 mod market_mirror;
 pub mod node;
+pub mod pause;
 pub mod peers;
 pub mod pending;
 pub mod proxy;
@@ -119,6 +120,10 @@ pub enum Verb {
     Jobs(jobs::Jobs),
     /// What happens, a line each
     Events(events::Events),
+    /// Lend nothing for a while
+    Pause(pause::Pause),
+    /// Lend again
+    Resume(pause::Resume),
     /// Let a service use a part of this device
     Grant(grant::Grant),
     /// Take a grant back
@@ -178,6 +183,8 @@ impl Verb {
             Self::Status(it) => it.meaning(),
             Self::Jobs(it) => it.meaning(),
             Self::Events(it) => it.meaning(),
+            Self::Pause(it) => it.meaning(),
+            Self::Resume(it) => it.meaning(),
             Self::Grant(it) => it.meaning(),
             Self::RevokeGrant(it) => it.meaning(),
             Self::Grants(it) => it.meaning(),

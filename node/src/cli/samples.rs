@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::{
     command::{
         CheckRow, Checks, Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState,
-        MarketRow, PeerRow, PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail, ServiceRow,
-        Status, StruckRow,
+        Lending, MarketRow, PeerRow, PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail,
+        ServiceRow, Status, StruckRow,
     },
     resources::{
         ledger::{Entry, Outcome},
@@ -129,6 +129,9 @@ pub fn replies() -> Vec<Reply> {
         eqs: 71.4,
         markets: vec![],
         running_tasks: 0,
+        offer: vec!["50 % of 4 cores".into(), "22:00-07:00".into()],
+        paused: false,
+        config_changed: true,
         home: "/home/ada/.local/share/msm".into(),
         version: "0.1.0".into(),
     };
@@ -201,6 +204,13 @@ pub fn replies() -> Vec<Reply> {
         Reply::Pending { pending: vec![question()] },
         Reply::History { entries: history() },
         Reply::Forgiven(Box::new(struck())),
+        Reply::Lending(Lending {
+            lending: false,
+            detail: "paused by its owner until 15:13".into(),
+            paused: true,
+            until: Some(NOW + 3_600),
+            tasks_back: 1,
+        }),
     ]
 }
 
@@ -307,6 +317,7 @@ impl Door for SampleDoor {
             Command::Pending => 11,
             Command::History { .. } => 12,
             Command::Forgive { .. } => 13,
+            Command::Pause { .. } | Command::Resume => 14,
         };
         Ok(replies().swap_remove(at).into())
     }

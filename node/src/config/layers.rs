@@ -18,7 +18,7 @@ enum Kind {
 }
 
 /// Every key. The variable of `a.b-c` is `MSM_A_B_C`.
-const KEYS: [(&str, Kind); 21] = [
+const KEYS: [(&str, Kind); 23] = [
     ("name", Kind::Text),
     ("node.listen", Kind::List),
     ("node.peers", Kind::List),
@@ -30,6 +30,8 @@ const KEYS: [(&str, Kind); 21] = [
     ("offer.memory", Kind::Text),
     ("offer.slots", Kind::Text),
     ("offer.battery-min", Kind::Text),
+    ("offer.hours", Kind::Text),
+    ("offer.when", Kind::Text),
     ("offer.who", Kind::Text),
     ("offer.engines", Kind::List),
     ("sensors.gps", Kind::Text),
@@ -184,6 +186,11 @@ mod tests {
                 "config.toml:1: offer.battery-min: \"300\" is not a percentage from 0 to 100",
             ),
             (
+                "[offer]\nhours = \"22-7\"\n",
+                "config.toml:2: offer.hours: \"22-7\" is not \"always\" or hours such as \"22:00-07:00\"",
+            ),
+            ("[offer]\n\nwhen = \"never\"", "config.toml:3: offer.when: \"never\" is not \"always\" or \"idle\""),
+            (
                 "[offer]\ncpu = 0.5",
                 "config.toml:2: offer.cpu: invalid type: floating point `0.5`, expected a share from \"1%\" to \"100%\"",
             ),
@@ -214,6 +221,8 @@ mod tests {
             ("offer.memory", "2GiB"),
             ("offer.slots", "3"),
             ("offer.battery-min", "35"),
+            ("offer.hours", "22:00-07:00"),
+            ("offer.when", "idle"),
             ("offer.who", "known"),
             ("offer.engines", "js"),
             ("sensors.gps", "gpsd://pi"),

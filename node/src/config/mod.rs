@@ -16,13 +16,13 @@ use std::{
 };
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use msm_protocol::{PeerId, limits::VARIANTS, manifest::Engine};
+use msm_protocol::{ContentHash, PeerId, limits::VARIANTS, manifest::Engine};
 
 pub use self::{
     raw::{RawConfig, RawNode, RawOffer, RawResources, RawSensors},
     value::{
-        BadValue, ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern,
-        InterfacePattern, ListenAddress, OnOff, OpenedHost, Percent, Share, Slots, WebPort, Who,
+        BadValue, ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern, Hours,
+        InterfacePattern, ListenAddress, OfferHours, OnOff, OpenedHost, Percent, Share, Slots, WebPort, When, Who,
     },
 };
 use crate::{
@@ -148,6 +148,10 @@ pub struct OfferConfig {
     pub slots: Option<u16>,
     /// Percent of battery charge below which nothing is lent, unless charging.
     pub battery_min: u8,
+    /// The part of every day in which it is lent; all of it without.
+    pub hours: Option<Hours>,
+    /// Whether the owner's own use matters.
+    pub when: When,
     /// To whom.
     pub who: Who,
     /// Engines that tasks of others may run in.
@@ -155,6 +159,21 @@ pub struct OfferConfig {
 }
 
 impl OfferConfig {
+    /// The owner's limits in words, one each.
+    pub fn limits(&self, cores: usize) -> Vec<String> {
+        let slots = self.slot_count(cores);
+        let mut limits = vec![
+            format!("{:.0} % of {cores} core{}", self.cpu * 100.0, if cores == 1 { "" } else { "s" }),
+            format!("{} MiB of memory", self.memory >> 20),
+            format!("{slots} task{} at a time", if slots == 1 { "" } else { "s" }),
+            format!("from {} % of battery", self.battery_min),
+        ];
+        limits.extend(self.hours.map(|hours| hours.to_string()));
+        limits.extend((self.when == When::Idle).then(|| "while nobody uses it".to_owned()));
+        limits.push(if self.who == Who::Known { "to known peers" } else { "to anyone" }.to_owned());
+        limits
+    }
+
     /// Guests at a time on a device with `cores` cores: as the owner fixed it, else one for each lent core, 1 to 4.
     pub fn slot_count(&self, cores: usize) -> usize {
         let automatic = ((cores as f64 * self.cpu) as usize).clamp(1, AUTOMATIC_SLOTS);
@@ -282,6 +301,8 @@ impl Config {
         set(&mut self.offer.memory, offer.memory);
         set(&mut self.offer.slots, offer.slots);
         set(&mut self.offer.battery_min, offer.battery_min);
+        set(&mut self.offer.hours, offer.hours);
+        set(&mut self.offer.when, offer.when);
         set(&mut self.offer.who, offer.who);
         fill(&mut self.offer.engines, offer.engines, (origin, "offer.engines", VARIANTS))?;
         set(&mut self.sensors.gps, sensors.gps);
@@ -320,6 +341,8 @@ impl Default for Config {
                 memory: 1 << 30,
                 slots: None,
                 battery_min: 20,
+                hours: None,
+                when: When::Always,
                 who: Who::Anyone,
                 engines: vec![Engine::Js, Engine::Wasm],
             },
@@ -327,6 +350,17 @@ impl Default for Config {
             resources: ResourcesConfig::default(),
             warnings: Vec::new(),
         }
+    }
+}
+
+/// The config file as it was at some moment, to see later whether it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings(Option<ContentHash>);
+
+impl Settings {
+    /// The file of `home` now; one that cannot be read is like one that is not there.
+    pub fn of(home: &Home) -> Self {
+        Self(read(home.config_file()).ok().map(|text| ContentHash::of(text.as_bytes())))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::value::{
     ByteSize, DayQuota, DeviceName, DialAddress, EngineName, GpsCeiling, GpsSource, HostPattern, InterfacePattern,
-    ListenAddress, OnOff, OpenedHost, PeerName, Percent, Share, Slots, WebPort, Who,
+    ListenAddress, OfferHours, OnOff, OpenedHost, PeerName, Percent, Share, Slots, WebPort, When, Who,
 };
 
 /// A layer: the file, one environment variable, or the flags.
@@ -57,6 +57,10 @@ pub struct RawOffer {
     pub slots: Option<Slots>,
     /// Percent of battery charge below which nothing is lent, unless charging.
     pub battery_min: Option<Percent>,
+    /// A part of every day, such as `"22:00-07:00"`, or `"always"`.
+    pub hours: Option<OfferHours>,
+    /// `"always"`, or `"idle"`: only while nobody uses the device.
+    pub when: Option<When>,
     /// `"anyone"`, or `"known"`: only peers named in `node.peers`.
     pub who: Option<Who>,
     /// Engines that tasks of others may run in: `"js"`, `"wasm"`.

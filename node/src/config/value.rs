@@ -48,8 +48,12 @@ macro_rules! read_from_text {
 }
 
 mod ceiling;
+mod times;
 
-pub use self::ceiling::{DayQuota, GpsCeiling, HostPattern, OnOff, OpenedHost, WebPort};
+pub use self::{
+    ceiling::{DayQuota, GpsCeiling, HostPattern, OnOff, OpenedHost, WebPort},
+    times::{Hours, OfferHours, When},
+};
 
 /// A device's name: 1 to 64 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq)]

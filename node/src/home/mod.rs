@@ -9,7 +9,7 @@
 //! grants.toml, trust.toml,
 //! evidence/                  DIR/              ~/.local/share/msm/
 //! audit.jsonl, quota.json,
-//! history                    DIR/              ~/.local/state/msm/
+//! pause.json, history        DIR/              ~/.local/state/msm/
 //! speed.toml                 DIR/              ~/.local/state/msm/
 //! config.toml                DIR/              ~/.config/msm/
 //! control.sock               DIR/              $XDG_RUNTIME_DIR/msm-HASH/
@@ -20,6 +20,7 @@ mod grants;
 mod identity;
 mod lock;
 pub mod markets;
+mod pause;
 mod socket;
 mod spent;
 
@@ -258,6 +259,11 @@ impl Home {
     /// What others have fetched through this device today.
     pub fn quota_file(&self) -> PathBuf {
         self.state.join("quota.json")
+    }
+
+    /// The owner's word that nothing is lent for a while.
+    pub fn pause_file(&self) -> PathBuf {
+        self.state.join("pause.json")
     }
 
     /// What was typed in the REPL.

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_charger_is_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let batteries = Batteries::new(&Roots { proc: dir.path().into(), sys: dir.path().into() });
+        let batteries = Batteries::new(&Roots { proc: dir.path().into(), sys: dir.path().into(), ..Roots::default() });
         assert!(!batteries.mains());
         let supply = dir.path().join("class/power_supply/AC");
         fs::create_dir_all(&supply).unwrap();

@@ -173,7 +173,7 @@ mod tests {
     /// Writes files below a fresh root and reads the quota there.
     fn quota(groups: &str, files: &[(&str, &str)]) -> Option<(f64, Option<Duration>)> {
         let dir = tempfile::tempdir().unwrap();
-        let roots = Roots { proc: dir.path().join("proc"), sys: dir.path().join("sys") };
+        let roots = Roots { proc: dir.path().join("proc"), sys: dir.path().join("sys"), ..Roots::default() };
         fs::create_dir_all(roots.proc.join("self")).unwrap();
         fs::write(roots.proc.join("self/cgroup"), groups).unwrap();
         for (file, text) in files {

@@ -3,25 +3,29 @@
 mod battery;
 mod cpu;
 mod gps;
+mod idle;
 mod network;
 
 use std::{
     path::PathBuf,
     sync::mpsc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use msm_protocol::device::Network;
 use sysinfo::System;
 use tokio::sync::watch;
 
-use self::{battery::Batteries, cpu::Cpu, gps::Gps};
+use self::{battery::Batteries, cpu::Cpu, gps::Gps, idle::Idle};
 pub use self::{
     battery::Battery,
     cpu::Quota,
     gps::{Fix, Receiver, Signal},
 };
-use crate::config::Config;
+use crate::{
+    clock,
+    config::{Config, When},
+};
 
 /// Time between samples. *Judgement*: a job's selection is seconds old at most, and a sample costs about a millisecond.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -37,11 +41,15 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`
     pub sys: PathBuf,
+    /// `/dev`
+    pub dev: PathBuf,
+    /// `/run`
+    pub run: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into() }
+        Self { proc: "/proc".into(), sys: "/sys".into(), dev: "/dev".into(), run: "/run".into() }
     }
 }
 
@@ -52,19 +60,22 @@ pub struct MonitorConfig {
     pub interval: Duration,
     /// Host and port of a gpsd.
     pub gps: Option<(String, u16)>,
+    /// Look whether somebody uses the device.
+    pub idle: bool,
     /// Where the system's files are.
     pub roots: Roots,
 }
 
 impl Default for MonitorConfig {
     fn default() -> Self {
-        Self { interval: INTERVAL, gps: None, roots: Roots::default() }
+        Self { interval: INTERVAL, gps: None, idle: false, roots: Roots::default() }
     }
 }
 
 impl From<&Config> for MonitorConfig {
     fn from(config: &Config) -> Self {
-        Self { gps: config.sensors.gps.clone(), ..Self::default() }
+        let idle = config.offer.when == When::Idle;
+        Self { gps: config.sensors.gps.clone(), idle, ..Self::default() }
     }
 }
 
@@ -81,6 +92,10 @@ pub struct Sample {
     pub network: Network,
     /// A position is known right now.
     pub gps: bool,
+    /// For how long nobody has used the device; very long where that is not looked at.
+    pub idle_for: Duration,
+    /// Minutes since midnight by the clock on the wall.
+    pub minute_of_day: u16,
     /// When this was measured.
     pub at: Instant,
 }
@@ -140,6 +155,7 @@ struct Sampler {
     batteries: Batteries,
     battery: Battery,
     gps: Option<Gps>,
+    idle: Option<Idle>,
     roots: Roots,
     taken: u32,
 }
@@ -153,6 +169,7 @@ impl Sampler {
             batteries: Batteries::new(&config.roots),
             battery: Battery::MAINS,
             gps: config.gps.map(Gps::start),
+            idle: config.idle.then(|| Idle::new(&config.roots)),
             roots: config.roots,
             taken: 0,
         }
@@ -175,6 +192,8 @@ impl Sampler {
             battery: self.battery,
             network: network::class(&self.roots),
             gps: self.gps.as_ref().is_some_and(Gps::has_fix),
+            idle_for: self.idle.as_mut().map_or(Duration::MAX, |idle| idle.read(SystemTime::now())),
+            minute_of_day: clock::local(clock::now()).minute_of_day(),
             at,
         }
     }

@@ -107,7 +107,7 @@ mod tests {
 
     fn class_of(route: &str, ipv6_route: &str, links: &[Link<'_>]) -> Network {
         let dir = tempfile::tempdir().unwrap();
-        let roots = Roots { proc: dir.path().join("proc"), sys: dir.path().join("sys") };
+        let roots = Roots { proc: dir.path().join("proc"), sys: dir.path().join("sys"), ..Roots::default() };
         fs::create_dir_all(roots.proc.join("net")).unwrap();
         fs::write(roots.proc.join("net/route"), format!("{V4}{route}")).unwrap();
         fs::write(roots.proc.join("net/ipv6_route"), ipv6_route).unwrap();

@@ -7,15 +7,24 @@ use std::{
 };
 
 use msm_protocol::{PeerId, Refusal, RefusalCode, SecretKey, device::DeviceInfo, limits::DEVICE_LIST};
-use msm_sandbox::Sandbox;
+use msm_sandbox::{Ceiling, Sandbox};
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
+    clock,
     command::{Event, JobReport},
     config::{Config, Who},
-    monitor::Monitor,
+    monitor::{Monitor, Sample},
     net::NetHandle,
-    node::{events::Events, markets::Markets, packages::Packages, peers::PeerSnapshot, slots::Slots, trust::TrustBook},
+    node::{
+        events::Events,
+        lending::{self, Now, Pause},
+        markets::Markets,
+        packages::Packages,
+        peers::PeerSnapshot,
+        slots::Slots,
+        trust::TrustBook,
+    },
     resources::{Steward, words::Kin},
     store::StoreHandle,
 };
@@ -64,6 +73,8 @@ pub struct Context {
     pub steward: Arc<Steward>,
     /// The owner's settings.
     pub config: Config,
+    /// His word that nothing is lent for a while.
+    pub pause: watch::Sender<Option<Pause>>,
     /// Measured single-core speed.
     pub speed: f64,
     /// Trusted markets.
@@ -76,6 +87,8 @@ pub struct Context {
     pub slots: Slots,
     /// How many slots there are.
     pub slot_count: usize,
+    /// The processor time that they may take together, where they could take more (`offer.cpu`).
+    pub ceiling: Option<Ceiling>,
     /// Guests of the owner's own jobs: they never wait behind strangers.
     pub own_slots: Arc<Semaphore>,
     /// How many of those there are.
@@ -207,19 +220,9 @@ impl Context {
 
     /// Whether tasks of others are taken now, or why not.
     pub fn lending(&self) -> Result<(), Refusal> {
-        let offer = &self.config.offer;
-        if !offer.enabled {
-            return Err(Refusal::new(RefusalCode::NotLending, "the owner lends nothing (offer.enabled = false)"));
-        }
-        let battery = self.monitor.sample().battery;
-        let percent = battery.level * 100.0;
-        if battery.present && !battery.charging && percent < f64::from(offer.battery_min) {
-            let reason = format!("battery {percent:.0} % < {} % (its owner's limit)", offer.battery_min);
-            return Err(Refusal::new(RefusalCode::NotLending, reason));
-        }
-        if self.markets.view().is_empty() {
-            return Err(Refusal::new(RefusalCode::NotLending, "no market is trusted here"));
-        }
-        Ok(())
+        let Sample { battery, idle_for, minute_of_day, .. } = self.monitor.sample();
+        let (pause, has_market) = (*self.pause.borrow(), !self.markets.view().is_empty());
+        let now = Now { unix: clock::now(), minute_of_day, idle_for, battery, pause, has_market };
+        lending::lending(&now, &self.config.offer)
     }
 }

@@ -21,6 +21,7 @@ use super::{
     context::{Ask, Context},
     fetch::BAN,
     markets::{self, HeadNews},
+    pause,
     peers::{Network, PeerTable},
     rates::{Allowed, Kind, Rates},
     worker,
@@ -125,7 +126,10 @@ impl Coordinator {
                 _ = round.tick() => self.round().await,
                 _ = presence.tick() => self.tell_presence().await,
                 _ = sync.tick() => self.spawn_sync(),
-                _ = announce.tick() => self.announce().await,
+                _ = announce.tick() => {
+                    pause::look(&self.ctx);
+                    self.announce().await;
+                }
             }
         }
     }

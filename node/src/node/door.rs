@@ -14,12 +14,15 @@ use super::{
     events::{Filter, Subscription},
     job,
     markets::Found,
+    pause,
 };
 use crate::{
+    clock,
     command::{
         Command, CommandError, Door, ErrorCode, Event, JobReport, JobState, PeerRow, Reply, Request, Response, Search,
         ServiceDetail, ServiceRow, Status as NodeStatus,
     },
+    config::Settings,
     home::Home,
     resources::words::needs,
 };
@@ -32,6 +35,7 @@ const NEEDS_READ: usize = 200;
 pub struct NodeDoor {
     ctx: Arc<Context>,
     home: Home,
+    settings: Settings,
     addresses: watch::Receiver<Vec<Multiaddr>>,
 }
 
@@ -61,8 +65,13 @@ impl Door for NodeDoor {
 }
 
 impl NodeDoor {
-    pub(super) fn new(ctx: Arc<Context>, home: Home, addresses: watch::Receiver<Vec<Multiaddr>>) -> Self {
-        Self { ctx, home, addresses }
+    pub(super) fn new(
+        ctx: Arc<Context>,
+        home: Home,
+        settings: Settings,
+        addresses: watch::Receiver<Vec<Multiaddr>>,
+    ) -> Self {
+        Self { ctx, home, settings, addresses }
     }
 
     /// Waits until all of `peers` are connected; false when they are not within `patience`.
@@ -118,6 +127,8 @@ impl NodeDoor {
             Command::Pending => Ok(consent::pending(ctx).await.into()),
             Command::History { today } => Ok(consent::history(ctx, today).await?.into()),
             Command::Connect { address } => self.connect(&address).await,
+            Command::Pause { for_s } => Ok(pause::pause(ctx, &self.home, for_s).await?.into()),
+            Command::Resume => Ok(pause::resume(ctx, &self.home).await?.into()),
             // Those that last have a door of their own.
             Command::Invoke(_) | Command::Watch { .. } => Err(CommandError::new(ErrorCode::Failed, "not carried out")),
         }
@@ -135,7 +146,7 @@ impl NodeDoor {
             addresses: addresses.into_iter().map(|address| format!("{address}/p2p/{}", ctx.local)).collect(),
             lending: lending.is_ok(),
             lending_detail: match lending {
-                Ok(()) => tasks_at_a_time(ctx.slot_count),
+                Ok(()) => pause::tasks_at_a_time(ctx.slot_count),
                 Err(refusal) => refusal.reason,
             },
             peers: ctx.connected().len() as u32,
@@ -146,6 +157,9 @@ impl NodeDoor {
             eqs: device.eqs,
             markets: ctx.markets.rows(),
             running_tasks: ctx.running_tasks.load(std::sync::atomic::Ordering::Relaxed),
+            offer: ctx.config.offer.limits(std::thread::available_parallelism().map_or(1, usize::from)),
+            paused: ctx.pause.borrow().is_some_and(|pause| pause.holds(clock::now())),
+            config_changed: Settings::of(&self.home) != self.settings,
             home: self.home.folder().display().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -335,24 +349,10 @@ fn constraint_lines(manifest: &Manifest) -> Vec<String> {
     ]
 }
 
-fn tasks_at_a_time(slots: usize) -> String {
-    format!("{slots} task{} at a time", if slots == 1 { "" } else { "s" })
-}
-
 /// The peer that an address names at its end.
 pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last()? {
         Protocol::P2p(peer) => PeerId::from_libp2p_bytes(&peer.to_bytes()).ok(),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_task_is_no_tasks() {
-        assert_eq!([0, 1, 2].map(tasks_at_a_time), ["0 tasks at a time", "1 task at a time", "2 tasks at a time"]);
     }
 }

@@ -3,7 +3,8 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`slots`], [`standing`]: serving others. [`job`]: using others. [`trust`]: whom to believe.
+//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`]: using others.
+//!    [`trust`]: whom to believe.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
 pub mod consent;
@@ -14,8 +15,10 @@ pub mod events;
 pub mod fetch;
 pub mod frames;
 pub mod job;
+pub mod lending;
 pub mod markets;
 pub mod packages;
+pub mod pause;
 pub mod peers;
 pub mod rates;
 pub mod slots;
@@ -29,7 +32,7 @@ use std::{
 };
 
 use msm_protocol::PeerId;
-use msm_sandbox::{Sandbox, SandboxConfig};
+use msm_sandbox::{Ceiling, Sandbox, SandboxConfig};
 use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 
 pub use door::NodeDoor;
@@ -45,7 +48,7 @@ use self::{
 };
 use crate::{
     command::{CommandError, ErrorCode},
-    config::{BadValue, Config, RawConfig},
+    config::{BadValue, Config, RawConfig, Settings},
     floors::Floors,
     home::{Home, HomeLock},
     monitor::Monitor,
@@ -102,6 +105,7 @@ impl NodeOptions {
 pub struct Node {
     ctx: Arc<Context>,
     home: Home,
+    settings: Settings,
     addresses: watch::Receiver<Vec<libp2p::Multiaddr>>,
     coordinator: tokio::task::JoinHandle<()>,
     _lock: HomeLock,
@@ -118,6 +122,8 @@ impl Node {
         let home = options.home;
         let lock = home.lock()?;
         let mut config = Config::load(&home, flags)?;
+        let settings = Settings::of(&home);
+        let pause = home.pause()?;
         if options.ephemeral {
             config.offer.enabled = false;
         }
@@ -143,6 +149,7 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let slot_count = config.offer.slot_count(cores);
         let own_slot_count = cores.min(OWN_SLOTS);
+        let ceiling = Ceiling::new(config.offer.cpu * cores as f64, slot_count).map_err(failed)?;
         let sandbox = SandboxConfig { cache: Some(home.compiled_dir()), ..SandboxConfig::default() };
         // A child for everybody who holds a slot: guests of others that wait for one would hold up the owner's.
         let max_children = sandbox.max_children.max(slot_count + own_slot_count);
@@ -162,12 +169,14 @@ impl Node {
             monitor,
             steward,
             config,
+            pause: watch::Sender::new(pause),
             speed,
             markets,
             packages: Packages::default(),
             slots: Slots::new(slot_count, guest_mib),
             trust: TrustBook::open(&home),
             slot_count,
+            ceiling,
             own_slots: Arc::new(Semaphore::new(own_slot_count)),
             own_slot_count,
             inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
@@ -180,7 +189,7 @@ impl Node {
         });
         let coordinator = Coordinator::new(ctx.clone(), connected_sender, address_sender);
         let coordinator = tokio::spawn(coordinator.run(net_events, ask_receiver));
-        let node = Self { ctx, home, addresses, coordinator, _lock: lock };
+        let node = Self { ctx, home, settings, addresses, coordinator, _lock: lock };
         if let Err(error) = node.ctx.markets.reload(&node.ctx).await {
             tracing::error!(%error, "a published market is not served");
         }
@@ -215,7 +224,7 @@ impl Node {
 
     /// Carries out commands.
     pub fn door(&self) -> NodeDoor {
-        NodeDoor::new(self.ctx.clone(), self.home.clone(), self.addresses.clone())
+        NodeDoor::new(self.ctx.clone(), self.home.clone(), self.settings, self.addresses.clone())
     }
 
     /// Its home.

@@ -9,7 +9,7 @@ use msm_protocol::{
 };
 use tokio::sync::watch;
 
-use super::{context::Context, markets::MarketView};
+use super::{context::Context, lending::Pause, markets::MarketView};
 use crate::{
     monitor::Sample,
     resources::{
@@ -29,14 +29,16 @@ pub struct Standing {
     markets: watch::Receiver<Arc<Vec<MarketView>>>,
     samples: watch::Receiver<Sample>,
     grants: watch::Receiver<Arc<GrantTable>>,
+    pause: watch::Receiver<Option<Pause>>,
 }
 
 impl Standing {
     /// Of a job that `peer` offers.
     pub fn new(ctx: Arc<Context>, peer: PeerId, offer: &Offer, service: Arc<Service>) -> Self {
         let (samples, grants, markets) = (ctx.monitor.subscribe(), ctx.steward.subscribe(), ctx.markets.subscribe());
+        let pause = ctx.pause.subscribe();
         let (caller, need, manifest) = (ctx.steward.caller(peer), offer.need.clone(), offer.manifest);
-        Self { ctx, caller, need, manifest, service, markets, samples, grants }
+        Self { ctx, caller, need, manifest, service, markets, samples, grants, pause }
     }
 
     /// Whether the device meets the job's constraints, all of them.
@@ -52,7 +54,7 @@ impl Standing {
     }
 
     /// Waits until the job must be given up, for ever when it need not be: the battery, the network or the position
-    /// fell short of what the service needs, the owner stopped lending, a grant ended or was taken back, or the market
+    /// fell short of what the service needs, the owner stopped lending (a pause, his hours, his own use of the device), a grant ended or was taken back, or the market
     /// revoked the package or is trusted no more. Looked at with every sample of the device and every change of the
     /// grants and the markets. Dropping the future loses nothing.
     pub async fn lost(&mut self) -> Refusal {
@@ -61,6 +63,7 @@ impl Standing {
                 changed = self.samples.changed() => if changed.is_err() { break },
                 changed = self.grants.changed() => if changed.is_err() { break },
                 changed = self.markets.changed() => if changed.is_err() { break },
+                changed = self.pause.changed() => if changed.is_err() { break },
             }
             if let Err(refusal) = self.holds() {
                 return refusal;

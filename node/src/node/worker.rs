@@ -223,6 +223,8 @@ impl Job {
                 () = tokio::time::sleep_until(idle_until), if running.is_empty() => Err(None),
             };
             if let Err(refusal) = ended {
+                // First the guests, then the word: a requester that does not read must not keep them alive.
+                drop(tasks);
                 if let Some(refusal) = refusal {
                     tracing::info!(peer = self.peer.short(), job = self.offer.job.short(), %refusal, "leaving the job");
                     end(&self.ctx, self.peer, &writer, refusal).await;
@@ -315,7 +317,7 @@ impl Job {
             };
             ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
             let _running = Running(&ctx);
-            (attempt, hash, ctx.sandbox.call(call).await)
+            (attempt, hash, ctx.sandbox.call_under(call, ctx.ceiling.as_ref()).await)
         }
     }
 

@@ -23,6 +23,7 @@ mod jobs;
 mod kills;
 mod live;
 mod market;
+mod owner;
 mod positions;
 mod private;
 mod remote_split;

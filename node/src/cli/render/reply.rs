@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     cli::hints,
-    command::{JobReport, JobState, MarketRow, PeerRow, Plan, Reply, Reruns, ServiceDetail, ServiceRow, Status},
+    clock,
+    command::{
+        JobReport, JobState, Lending, MarketRow, PeerRow, Plan, Reply, Reruns, ServiceDetail, ServiceRow, Status,
+    },
 };
 
 /// Characters of a line of free text.
@@ -46,6 +49,10 @@ pub fn remark(reply: &Reply) -> Option<(&'static str, String)> {
             Some((nobody, hints::doctor()))
         }
         Reply::Status(it) if it.markets.is_empty() => Some(("no market is trusted yet", hints::market_add_any())),
+        Reply::Status(it) if it.paused => Some(("lending is paused", hints::resume())),
+        Reply::Lending(it) if it.paused => {
+            Some((if it.until.is_some() { "to end it before" } else { "to end it" }, hints::resume()))
+        }
         _ => None,
     }
 }
@@ -72,6 +79,7 @@ pub fn text(reply: &Reply, now: u64) -> String {
         Reply::History { entries: rows } => grants::history(rows),
         Reply::Market(it) => market(it, now),
         Reply::Markets { markets: rows } => markets(rows, now),
+        Reply::Lending(it) => lending(it, now),
         Reply::Connected { peer_id } => format!("connected to {peer_id}\n"),
     }
 }
@@ -103,6 +111,7 @@ fn status(it: &Status, now: u64) -> String {
         ("device", format!("{}, up {}", clean(&it.name, NAME_CHARS), seconds(Duration::from_secs(it.uptime_s)))),
         ("peer id", it.peer_id.to_string()),
         ("lending", format!("{lending}: {}", clean(&it.lending_detail, TEXT_CHARS))),
+        ("offer", clean(&it.offer.join(", "), TEXT_CHARS)),
         ("peers", it.peers.to_string()),
         (
             "this",
@@ -116,11 +125,24 @@ fn status(it: &Status, now: u64) -> String {
             ),
         ),
     ];
+    if it.config_changed {
+        rows.push(("config", "config.toml changed since this node started: restart to use it".to_owned()));
+    }
     rows.push(("receiver", clean(&it.gps_detail, TEXT_CHARS)));
     rows.extend(it.markets.iter().map(|row| ("market", market_line(row, now))));
     rows.extend(it.addresses.iter().map(|address| ("address", clean(address, TEXT_CHARS))));
     rows.extend([("home", clean(&it.home, TEXT_CHARS)), ("version", clean(&it.version, NAME_CHARS))]);
     lines(rows)
+}
+
+fn lending(it: &Lending, now: u64) -> String {
+    let back = count(u64::from(it.tasks_back), "running task");
+    match (it.paused, it.until) {
+        (true, Some(until)) => format!("paused until {}. {back} handed back.\n", clock::told(until, now)),
+        (true, None) => format!("paused. {back} handed back.\n"),
+        (false, _) if it.lending => format!("lending: {}\n", clean(&it.detail, TEXT_CHARS)),
+        (false, _) => format!("not paused, and not lending: {}\n", clean(&it.detail, TEXT_CHARS)),
+    }
 }
 
 fn peers(rows: &[PeerRow]) -> String {
@@ -434,7 +456,7 @@ mod tests {
     use crate::cli::samples::{self, NOW};
 
     /// What each sample reply must show.
-    const SHOWN: [&[&str]; 14] = [
+    const SHOWN: [&[&str]; 15] = [
         &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
         &[
             "PEER    EQS     RTT  NETWORK",
@@ -487,6 +509,7 @@ mod tests {
             "you",
         ],
         &["may work again", "task 7 of job 7f7f: claimed 9c9c9c9c…"],
+        &["paused until ", "1 running task handed back"],
     ];
 
     #[test]
@@ -520,7 +543,11 @@ mod tests {
             assert!(remark.starts_with("no ") && hint.starts_with("msm "));
         }
         let remarks: Vec<bool> = samples::replies().iter().map(|reply| remark(reply).is_some()).collect();
-        assert_eq!(remarks.iter().filter(|it| **it).count(), 1, "only a node without markets: {remarks:?}");
+        assert_eq!(
+            remarks.iter().filter(|it| **it).count(),
+            2,
+            "only a node without markets, and a paused one: {remarks:?}"
+        );
     }
 
     #[test]
@@ -541,7 +568,7 @@ mod tests {
     /// The contracts that scripts rely on: schema first, and the fields of each.
     #[test]
     fn json_keeps_its_contracts() {
-        let fields: [(&str, &[&str]); 14] = [
+        let fields: [(&str, &[&str]); 15] = [
             ("msm.status/1", &["name", "peer_id", "lending", "markets", "home"]),
             ("msm.peers/1", &["peers", "struck"]),
             ("msm.jobs/1", &["jobs"]),
@@ -559,6 +586,7 @@ mod tests {
             ("msm.pending/1", &["pending"]),
             ("msm.history/1", &["entries"]),
             ("msm.forgiven/1", &["peer_id", "why", "job_id", "task", "claimed", "right", "by", "since"]),
+            ("msm.lending/1", &["lending", "detail", "paused", "until", "tasks_back"]),
         ];
         for (reply, (schema, fields)) in samples::replies().iter().zip(fields) {
             let line = crate::cli::render::json::line(reply).unwrap();

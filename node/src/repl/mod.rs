@@ -41,6 +41,7 @@ pub struct Session<D> {
 
 const HELP: &str = "\
 peers  status  jobs [show ID]          who is near, what this node is, what it did
+events  pause [TIME]  resume           what happens; lend nothing for a while; lend again
 search WORDS  show SERVICE             what there is
 invoke SERVICE [IN] [-o OUT] [-p NAME=VALUE]
 market list|add|remove|refresh|init|publish|verify|share

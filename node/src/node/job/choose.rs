@@ -1,9 +1,9 @@
 //! Who works on a job: the scheduler's selection, asked with what this node knows, and told in words.
 
-use msm_protocol::device::DeviceInfo;
+use msm_protocol::{PeerId, device::DeviceInfo};
 use msm_scheduler::{DeviceWish, JobShape, Row, Selection};
 
-use super::{Invocation, Resolved, discover, millis};
+use super::{Invocation, Resolved, discover, millis, tell::told_apart};
 use crate::{
     command::{CommandError, ErrorCode, Plan, PlanRow},
     resources::{denial::PermissionError, words::needs},
@@ -53,12 +53,18 @@ impl Invocation {
         selection
     }
 
-    pub(super) fn enough_devices(&self, resolved: &Resolved, selection: &Selection) -> Result<(), CommandError> {
+    pub(super) fn enough_devices(
+        &self,
+        resolved: &Resolved,
+        selection: &Selection,
+        found: &[discover::Found],
+    ) -> Result<(), CommandError> {
         let reasons = || {
+            let names = told_apart(&self.ctx, found);
+            let name = |peer: PeerId| names.get(&peer).cloned().unwrap_or_else(|| peer.short());
             let rows = selection.rows.iter().filter(|row| !row.used);
-            let reasons: Vec<String> = rows
-                .map(|row| format!("{}: {}", row.peer.map_or("this device".into(), |p| p.short()), row.why))
-                .collect();
+            let reasons: Vec<String> =
+                rows.map(|row| format!("{}: {}", row.peer.map_or("this device".into(), name), row.why)).collect();
             if reasons.is_empty() { "no other device is around".to_owned() } else { reasons.join("; ") }
         };
         if selection.count == 0 {

@@ -152,7 +152,7 @@ impl Invocation {
         if self.invoke.plan {
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, inputs.len() as u32)));
         }
-        self.enough_devices(&resolved, &selection)?;
+        self.enough_devices(&resolved, &selection, &found)?;
         self.enough_votes(resolved.redundancy, &selection)?;
         self.record.report.checks.redundancy = resolved.redundancy.to_string();
         self.own_receiver(&resolved, &selection);

@@ -52,7 +52,7 @@ impl Invocation {
         }
         let wish = DeviceWish { min: 1, max: SPLITTERS, auto: false };
         let selection = self.select(resolved, own, found, wish, 1, self.input.len());
-        self.enough_devices(resolved, &selection)?;
+        self.enough_devices(resolved, &selection, found)?;
         let round = Round { op: TaskOp::Split, inputs: vec![self.input.clone()], count: want };
         let outputs = self.drive(resolved, &selection, found, round).await?;
         let report = &mut self.record.report;

@@ -66,7 +66,7 @@ mod tests {
         const ASKED: &str = "MSM_TEST_CLOCK";
         if let Ok(unix) = std::env::var(ASKED) {
             let Local { hour, minute, .. } = local(unix.parse().unwrap());
-            println!("local time {hour:02}:{minute:02}");
+            eprintln!("local time {hour:02}:{minute:02}");
             return;
         }
         // A rule as POSIX writes it needs no files: an hour more from the last Sunday of March to that of October.
@@ -86,7 +86,7 @@ mod tests {
             let mut again = std::process::Command::new(std::env::current_exe().unwrap());
             let output = again.args(["--exact", test, "--nocapture"]).env(ASKED, unix.to_string()).env("TZ", zone);
             let output = output.output().unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
+            let text = String::from_utf8_lossy(&output.stderr);
             assert!(text.contains(&format!("local time {expected}")), "{zone} {unix}: {text}");
         }
     }

@@ -37,7 +37,8 @@ struct Scene {
     lab: Lab,
     market: Market,
     phone: Node,
-    steady: Node,
+    /// Kept running for the tasks that come back.
+    _steady: Node,
 }
 
 impl Scene {
@@ -51,7 +52,7 @@ impl Scene {
         market.trusted_by(&home);
         let steady = Node::start_near(&home, &phone).await;
         steady.has_index(&market, 2).await;
-        Self { lab, market, phone, steady }
+        Self { lab, market, phone, _steady: steady }
     }
 
     async fn owned(&self, how: Command, offer: &str) -> Node {

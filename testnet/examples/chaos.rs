@@ -178,8 +178,10 @@ fn runs(shared: &Shared, client: &Client) -> Result<()> {
         let kind = draw.one(&shared.kinds);
         let devices = draw.one(&["auto", "2", "3", "5", "5"]);
         let on_loss = draw.one(&["remote", "remote", "local"]);
+        let redundancy = draw.one(&["spot", "spot", "none", "2/3"]);
         let out = shared.folder.join(format!("out-{number}.bin"));
-        let line = format!("{} --devices {devices} --on-loss {on_loss} -o {}", kind.line, text(&out)?);
+        let wish = format!("--devices {devices} --on-loss {on_loss} --redundancy {redundancy}");
+        let line = format!("{} {wish} -o {}", kind.line, text(&out)?);
         let before = lock(&shared.weather).clone();
         let since = Instant::now();
         let answer = repl.json(&line);

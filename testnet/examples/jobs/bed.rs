@@ -50,6 +50,14 @@ pub struct Done {
     pub wall: f64,
 }
 
+impl Done {
+    /// Seconds of one of its phases.
+    pub fn phase(&self, name: &str) -> f64 {
+        let phases = self.report["phases_ms"].as_array().into_iter().flatten();
+        phases.filter(|phase| phase[0] == name).filter_map(|phase| phase[1].as_f64()).sum::<f64>() / 1e3
+    }
+}
+
 impl Bed {
     /// Starts a device for each share, the first as requester, all with the service.
     ///
@@ -162,30 +170,25 @@ impl Bed {
         Ok(Done { report, wall })
     }
 
-    /// Runs a job on all devices and does something when a part of it is done; the job, and how it stood then.
+    /// Runs a job on all devices and does something when so many CPU seconds went into it; the job, and how it stood then.
     pub fn disturbed(
         &mut self,
         turns: u32,
-        part: f64,
+        after: f64,
         disturb: impl FnOnce(&mut [Device]) -> Result<()>,
     ) -> Result<(Done, Moment)> {
         let line = self.line(turns, &format!("--devices {}", self.devices.len()))?;
-        let mut watch = Repl::open(&self.devices[0].node.client)?;
-        let seen = watch.json("jobs")?["jobs"][0]["job_id"].clone();
         let before = self.used()?;
         let Self { repl, devices, .. } = self;
         std::thread::scope(|scope| {
             let since = Instant::now();
             let job = scope.spawn(move || anyhow::Ok((repl.json(&line)?, since.elapsed().as_secs_f64())));
-            let ((), _) = wait::until(SOON, "half of the job is done", || {
-                let job = &watch.json("jobs")?["jobs"][0];
-                let fresh = job["job_id"] != seen;
-                let (done, tasks) = (job["tasks_done"].as_f64(), job["tasks"].as_f64());
-                Ok((fresh && done > Some(0.0) && done >= tasks.map(|tasks| tasks * part)).then_some(()))
+            let (used, _) = wait::until(SOON, &format!("{after:.2} CPU seconds of work"), || {
+                let used = devices.iter().map(|device| Ok(device.quota.used()?.as_secs_f64())).sum::<Result<f64>>()?;
+                Ok((used - before >= after).then_some(used - before))
             })?;
-            let used = devices.iter().map(|device| Ok(device.quota.used()?.as_secs_f64())).sum::<Result<f64>>()?;
             disturb(devices)?;
-            let moment = Moment { used: used - before, at: since.elapsed().as_secs_f64() };
+            let moment = Moment { used, at: since.elapsed().as_secs_f64() };
             let (report, wall) = job.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
             ensure!(report["state"] == "done", "{report}");
             Ok((Done { report, wall }, moment))

@@ -21,7 +21,7 @@ pub fn measure(report: &mut Report) -> Result<()> {
     let (mut ratios, mut wasted) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let before = bed.used()?;
-        let (done, moment) = bed.disturbed(turns, 0.5, |devices| {
+        let (done, moment) = bed.disturbed(turns, healthy / 2.0, |devices| {
             devices[1].node.kill()?;
             devices[2].node.kill()
         })?;
@@ -38,7 +38,7 @@ pub fn measure(report: &mut Report) -> Result<()> {
         let before = bed.used()?;
         // To a twentieth of its speed.
         let slow = SHARE / 20.0;
-        let (done, moment) = bed.disturbed(turns, 0.5, |devices| devices[3].quota.set(slow))?;
+        let (done, moment) = bed.disturbed(turns, healthy / 2.0, |devices| devices[3].quota.set(slow))?;
         bed.devices[3].quota.set(SHARE)?;
         ratios.push(against_ideal(&bed, turns, &done, &moment, (healthy, 4.0 * SHARE + slow)));
         wasted.push((bed.used()? - before) / bed.cost(turns) - 1.0);

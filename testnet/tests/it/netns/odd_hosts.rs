@@ -20,7 +20,7 @@ const ROUNDS: u32 = 8_000;
 fn b90_after_ten_days_of_sleep_leases_end_once() {
     /// Longer than leases and silences are allowed to be.
     const ASLEEP: Duration = Duration::from_secs(12);
-    const PARTS: usize = 192;
+    const PARTS: usize = 96;
     let mut lab = Lab::new(&["w1", "w2"], 64, 64);
     // One worker's clock since it was started is ten days ahead of the others'.
     lab.workers[1].kill().unwrap();

@@ -7,7 +7,7 @@
 use msm_protocol::{Refusal, RefusalCode, job::AttemptRef};
 
 use super::{
-    JobState, OnLoss, Output, OutputId, Redundancy, VOTES_MAX, Why, Worker,
+    JobState, OnLoss, Output, OutputId, Redundancy, VOTES_MAX, WORKERS, Why, Worker,
     member::{Member, Presence},
     task::{Accepted, Answer, Check, State, Task},
 };
@@ -28,9 +28,10 @@ impl JobState {
 
     /// How many equal answers are needed, of how many workers that are asked at most.
     fn quorum(&self, task: &Task) -> (u32, u32) {
-        match (task.check, self.config.redundancy) {
-            (_, Redundancy::Agree { agree, of }) => (agree, of),
-            (Check::Open, _) => (2, VOTES_MAX),
+        match self.config.redundancy {
+            Redundancy::Agree { agree, of } => (agree, of),
+            // Two that contradict each other are no answer, whatever became of the one that they were to check.
+            _ if task.check == Check::Open || task.disputed() => (2, VOTES_MAX),
             _ => (1, 1),
         }
     }
@@ -282,15 +283,21 @@ impl JobState {
         }
     }
 
-    /// A worker is known from elsewhere to lie.
+    /// A worker is known from elsewhere to lie. It may be a stranger still: what it did before the requester was
+    /// restarted is in the journal.
     pub(super) fn struck(&mut self, worker: Worker, reason: String) {
-        let Some(member) = self.members.get(&worker) else { return };
-        if worker == Worker::Local || member.trust.struck || self.over {
+        let known = self.members.get(&worker);
+        let there = known.is_some_and(|member| member.presence == Presence::Ready);
+        let full = known.is_none() && self.members.len() >= WORKERS;
+        if worker == Worker::Local || known.is_some_and(|member| member.trust.struck) || self.over || full {
             return;
         }
+        self.members.entry(worker).or_insert_with(|| Member::new(worker, self.now));
         let at = self.outputs.len();
         let tasks_back = self.expel(worker);
-        self.outputs.insert(at, Output::Lost { worker, tasks_back, reason });
+        if there {
+            self.outputs.insert(at, Output::Lost { worker, tasks_back, reason });
+        }
         self.punish();
     }
 

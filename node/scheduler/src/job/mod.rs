@@ -263,8 +263,12 @@ impl JobState {
             member.slots = member.credit;
         } else {
             // What this job has seen itself is newer.
-            let (in_a_row, struck) = (member.trust.in_a_row.max(trust.in_a_row), member.trust.struck || trust.struck);
-            member.trust = if struck { Trust { in_a_row: 0, struck } } else { Trust { in_a_row, struck } };
+            member.trust.in_a_row = member.trust.in_a_row.max(trust.in_a_row);
+            if trust.struck {
+                self.struck(worker, "it lied before".into());
+            } else if member.trust.struck {
+                member.presence = Presence::Gone;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod checker;
 mod device;
 mod fault;
+mod found;
 mod hire;
 mod journal;
 mod model;

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::{
-    ContentHash, Envelope, PeerId, Verified, VerifyError,
+    ContentHash, Envelope, JobId, PeerId, Verified, VerifyError,
     cbor::{self, CborError},
-    job::Receipt,
+    job::{Claim, Receipt},
     limits::{CONTROL_BYTES, PARAMS_BYTES},
 };
 
-/// Bytes of one piece of evidence at most: the parameters, and the receipts of one task.
-pub const EVIDENCE_BYTES: usize = 2 * CONTROL_BYTES;
+/// Bytes of one piece of evidence at most: the parameters, and receipts that vouch for many tasks each.
+pub const EVIDENCE_BYTES: usize = (EVIDENCE_OTHERS + 2) * CONTROL_BYTES;
 /// Receipts of others that may stand beside the liar's: the most voters of one task, without it.
 pub const EVIDENCE_OTHERS: usize = 4;
 
@@ -23,6 +23,8 @@ pub struct Evidence {
     pub v: u8,
     /// Who gave the right output: the requester itself, or another worker.
     pub by: PeerId,
+    /// The job.
+    pub job: JobId,
     /// Index of the task in its job.
     pub task: u32,
     /// When it was found, Unix seconds by the requester's clock.
@@ -66,7 +68,7 @@ pub enum EvidenceError {
     /// The receipt does not name its signer.
     #[error("the receipt names another worker than the one that signed it")]
     NotItsOwn,
-    /// The receipt is for another task.
+    /// The receipt does not claim this task of this job.
     #[error("the receipt is not for task {0}")]
     AnotherTask(u32),
     /// The worker claimed what is right.
@@ -96,17 +98,16 @@ impl Evidence {
         cbor::to_vec(self)
     }
 
-    /// The liar's receipt, when it is one: signed by the worker that it names, for this task, with another output than
-    /// `right`. What remains to be seen is whether `right` is right, by running the package on the input.
-    pub fn claim(&self) -> Result<Receipt, EvidenceError> {
+    /// The liar's claim, when it is one: in a receipt signed by the worker that it names, for this task, with another
+    /// output than `right`. What remains to be seen is whether `right` is right, by running the package on the input.
+    pub fn claim(&self) -> Result<Claim, EvidenceError> {
         let receipt = own_receipt(&self.receipt)?.into_inner();
-        if receipt.task != self.task {
+        let mut of_task =
+            receipt.claims.iter().filter(|claim| (claim.job, claim.task) == (self.job, self.task)).peekable();
+        if of_task.peek().is_none() {
             return Err(EvidenceError::AnotherTask(self.task));
         }
-        if receipt.output == self.right {
-            return Err(EvidenceError::NoLie);
-        }
-        Ok(receipt)
+        of_task.find(|claim| claim.output != self.right).copied().ok_or(EvidenceError::NoLie)
     }
 }
 
@@ -128,18 +129,18 @@ mod tests {
 
     fn evidence() -> (SecretKey, Receipt, Evidence) {
         let key = SecretKey::from_seed(&[5; 32]);
-        let receipt = Receipt {
-            v: 1,
+        let claim = |task, output| Claim {
             job: JobId::from_bytes([3; 16]),
-            peer: PeerId::of(&key.public()),
-            task: 7,
+            task,
             input: ContentHash::of(b"in"),
-            output: ContentHash::of(b"wrong"),
-            package: ContentHash::of(b"package"),
+            output: ContentHash::of(output),
         };
+        let claims = vec![claim(6, b"right".as_slice()), claim(7, b"wrong")];
+        let receipt = Receipt { v: 1, peer: PeerId::of(&key.public()), claims, package: ContentHash::of(b"package") };
         let evidence = Evidence {
             v: 1,
             by: PeerId::of(&SecretKey::from_seed(&[6; 32]).public()),
+            job: JobId::from_bytes([3; 16]),
             task: 7,
             time: 1_800_000_000,
             count: 9,
@@ -160,7 +161,7 @@ mod tests {
         let (_, receipt, evidence) = evidence();
         let read = Evidence::from_slice(&evidence.to_vec().unwrap()).unwrap();
         assert_eq!(read, evidence);
-        assert_eq!(read.claim(), Ok(receipt));
+        assert_eq!(read.claim(), Ok(receipt.claims[1]));
     }
 
     #[test]
@@ -175,10 +176,14 @@ mod tests {
             assert!(with(flipped.clone()).is_err(), "byte {at}");
             flipped[at] ^= 1;
         }
-        let elsewhere = Receipt { task: 8, ..receipt.clone() };
-        assert_eq!(with(signed(&elsewhere, &key)), Err(EvidenceError::AnotherTask(7)));
-        let right = Receipt { output: evidence.right, ..receipt };
-        assert_eq!(with(signed(&right, &key)), Err(EvidenceError::NoLie));
+        let changed = |change: &dyn Fn(&mut Claim)| {
+            let mut receipt = receipt.clone();
+            change(&mut receipt.claims[1]);
+            with(signed(&receipt, &key))
+        };
+        assert_eq!(changed(&|claim| claim.task = 8), Err(EvidenceError::AnotherTask(7)));
+        assert_eq!(changed(&|claim| claim.job = JobId::from_bytes([4; 16])), Err(EvidenceError::AnotherTask(7)));
+        assert_eq!(changed(&|claim| claim.output = evidence.right), Err(EvidenceError::NoLie));
     }
 
     #[test]

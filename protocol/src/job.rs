@@ -1,16 +1,19 @@
-//! `/msm/job/1`: the frames of one job between its requester and one worker, and the receipts for its results.
+//! `/msm/job/1`: the frames of a lane, which carries jobs of one service from a requester to a worker, and the receipts.
 //!
-//! The requester opens the stream and sends [`ToWorker::Offer`]; after [`ToRequester::Accept`] it sends tasks as long as
-//! its credit lasts; each [`ToRequester::Result`] or [`ToWorker::Cancel`] gives one credit back. A cancel may overtake the
-//! task that it cancels. Bytes of inputs and outputs follow their
-//! announcement in [`Chunk`]s, so that a heartbeat or a cancel waits for one chunk at most.
+//! The requester opens the stream and sends [`ToWorker::Offer`]; without waiting for [`ToRequester::Accept`] it may send
+//! jobs and the first [`crate::limits::CREDIT`] tasks right behind it. Then it sends tasks as long as the worker's credit
+//! lasts; each [`ToRequester::Result`] or [`ToWorker::Cancel`] gives one credit back. Short inputs and outputs lie in the
+//! frame that announces them; longer ones follow in [`Chunk`]s, so that a heartbeat or a cancel waits for one chunk at
+//! most. Receipts are signed for many results at a time and follow them.
 //! On the wire each frame is a u32 LE length and that many bytes of CBOR.
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::{ByteBuf, Bytes};
+use serde_bytes::ByteBuf;
 
 use crate::{
-    ContentHash, JobId, MarketId, PeerId, Refusal, Signed, device::Requirements, limits::CONTROL_BYTES,
+    ContentHash, JobId, MarketId, PeerId, Refusal, Signed,
+    device::Requirements,
+    limits::{CHUNK_BYTES, CONTROL_BYTES},
     manifest::Engine,
 };
 
@@ -18,15 +21,19 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToWorker {
-    /// First frame: the job.
+    /// First frame: the service.
     Offer(Box<Offer>),
-    /// A task; `size` bytes of input follow in chunks.
+    /// A job begins.
+    Job(Box<Job>),
+    /// A task of a job that has begun; its input is in the frame or follows in chunks.
     Task(TaskHeader),
     /// A piece of a task's input.
-    Chunk(ChunkBuf),
-    /// Stop working on this attempt; no result is wanted.
-    Cancel(AttemptRef),
-    /// The job is over: nothing more will come.
+    Chunk(Chunk),
+    /// Stop working on the task of this id; no result is wanted.
+    Cancel(u64),
+    /// The job of this slot is over: nothing more comes for it, and what still runs for it is not wanted.
+    Over(u32),
+    /// Nothing more will come.
     Done,
 }
 
@@ -36,17 +43,21 @@ pub enum ToWorker {
 pub enum ToRequester {
     /// The offer is taken.
     Accept(Accept),
-    /// The offer is not taken, or the worker leaves the job: nothing more will come.
+    /// The offer is not taken, or the worker leaves: nothing more will come.
     Refuse(Refusal),
-    /// The worker is still at these attempts.
+    /// One job is not taken; the others go on.
+    JobRefused(JobRefused),
+    /// The worker is still at these tasks.
     Heartbeat(Heartbeat),
-    /// An attempt has ended; on success `size` bytes of output follow in chunks.
+    /// A task has ended; on success its output is in the frame or follows in chunks.
     Result(Box<TaskResult>),
     /// A piece of a task's output.
-    Chunk(ChunkBuf),
+    Chunk(Chunk),
+    /// Envelope of a [`Receipt`] for results that came before it, signed by the worker's own key.
+    Receipt(ByteBuf),
 }
 
-/// A job as a worker must know it to decide.
+/// A service as a worker must know it to decide.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     /// Format version, 1.
@@ -54,19 +65,13 @@ pub struct Offer {
     /// What its tasks do.
     #[serde(default, skip_serializing_if = "TaskOp::is_run")]
     pub op: TaskOp,
-    /// The job.
-    pub job: JobId,
     /// What the device must meet, now and before each task.
     pub need: Requirements,
-    /// Tasks in the whole job, at most [`crate::limits::TASKS_PER_JOB`] (a hint).
-    pub tasks: u32,
     /// The engine that every worker must use; absent when the service's variants give the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
     /// The market that vouches for the package.
     pub market: MarketId,
-    /// The parameters as a JSON object, at most [`crate::limits::PARAMS_BYTES`].
-    pub params: String,
     /// Index version under which the requester found the release (a hint: a worker that does not find the manifest asks
     /// the requester for a newer index).
     pub version: u64,
@@ -74,8 +79,8 @@ pub struct Offer {
     pub manifest: ContentHash,
 }
 
-/// What the tasks of a job do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What the tasks of a lane do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskOp {
     /// The service's `run` on one part of the job.
@@ -92,32 +97,58 @@ impl TaskOp {
     }
 }
 
+/// Opens a job on a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The job.
+    pub job: JobId,
+    /// Its number on this lane: larger than any before it.
+    pub slot: u32,
+    /// Tasks in the job, at most [`crate::limits::TASKS_PER_JOB`]; for [`TaskOp::Split`] the number wished for.
+    pub tasks: u32,
+    /// The parameters as a JSON object, at most [`crate::limits::PARAMS_BYTES`].
+    pub params: String,
+}
+
 /// Terms of an accepted offer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accept {
-    /// Attempts that the worker takes at a time: announced, and neither answered nor cancelled.
+    /// Tasks that the worker takes at a time, over all jobs of the lane: announced, and neither answered nor cancelled.
     pub credit: u32,
     /// Engine of the variant that it will run, such as `js`.
     pub engine: String,
 }
 
-/// Announces a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskHeader {
-    /// SHA-256 of the input.
-    pub hash: ContentHash,
-    /// Bytes of input that follow, at most [`crate::limits::TASK_BYTES`].
-    pub size: u64,
-    /// Index of the task in the job, from 0.
-    pub task: u32,
-    /// Tasks in the job.
-    pub count: u32,
-    /// Number of this attempt; a task's attempts are numbered by the requester and never reused.
-    pub attempt: u32,
+/// A job that the worker does not take, or leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRefused {
+    /// The job's slot.
+    pub slot: u32,
+    /// Why.
+    pub refusal: Refusal,
 }
 
-/// Names one attempt of one task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Announces a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskHeader {
+    /// Number of this attempt on this lane: larger than any before it.
+    pub id: u64,
+    /// SHA-256 of the input.
+    pub hash: ContentHash,
+    /// Bytes of input, at most [`crate::limits::TASK_BYTES`].
+    pub size: u64,
+    /// Slot of the job.
+    pub slot: u32,
+    /// Index of the task in the job, from 0.
+    pub task: u32,
+    /// The whole input, when it has 1 to [`crate::limits::INLINE_BYTES`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteBuf>,
+}
+
+/// Names one attempt of one task, as the requester's scheduler counts them. It does not travel: on a lane an attempt has
+/// an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptRef {
     /// Index of the task.
     pub task: u32,
@@ -125,92 +156,231 @@ pub struct AttemptRef {
     pub attempt: u32,
 }
 
-/// Attempts still being worked on.
+/// Tasks still being worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// At most [`crate::limits::CREDIT`] of them.
-    pub attempts: Vec<AttemptRef>,
+    /// At most [`crate::limits::CREDIT_MAX`] of them.
+    pub ids: Vec<u64>,
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskResult {
-    /// Index of the task.
-    pub task: u32,
-    /// Number of the attempt.
-    pub attempt: u32,
+    /// Which one.
+    pub id: u64,
     /// Success or failure.
     pub outcome: Outcome,
 }
 
-/// Success or failure of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Success or failure of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// `size` bytes follow; the receipt vouches for them.
+    /// The output is in the frame or follows; a receipt will vouch for it.
     Done(Done),
     /// It failed.
     Failed(Refusal),
 }
 
-/// A successful attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Bytes of output that follow, at most the manifest's output limit.
+    /// SHA-256 of the output.
+    pub hash: ContentHash,
+    /// Bytes of output, at most the manifest's output limit.
     pub size: u64,
+    /// The whole output, when it has 1 to [`crate::limits::INLINE_BYTES`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteBuf>,
     /// CPU time that the guest used, microseconds (the worker's own word).
     pub cpu_us: u64,
-    /// Envelope of a [`Receipt`] signed by the worker's own key.
-    pub receipt: ByteBuf,
 }
 
-/// A piece of an input or output, borrowed from the frame that carried it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Chunk<'a> {
-    /// Index of the task.
-    pub task: u32,
-    /// 1 to [`crate::limits::CHUNK_BYTES`] of them.
-    #[serde(borrow)]
-    pub bytes: &'a Bytes,
+/// A piece of an input or output. Its bytes stand last in the frame, so that a reader can put them where they belong
+/// without holding the frame: see [`ChunkHead`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
     /// Place of the first byte in the whole: chunks come in order and without gaps.
-    pub offset: u64,
-    /// Number of the attempt.
-    pub attempt: u32,
-}
-
-/// A piece of an input or output, owned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChunkBuf {
-    /// Index of the task.
-    pub task: u32,
-    /// 1 to [`crate::limits::CHUNK_BYTES`] of them.
+    pub at: u64,
+    /// Id of the task.
+    pub id: u64,
+    /// 1 to [`CHUNK_BYTES`] of them.
     pub bytes: ByteBuf,
-    /// Place of the first byte in the whole: chunks come in order and without gaps.
-    pub offset: u64,
-    /// Number of the attempt.
-    pub attempt: u32,
 }
 
-/// A worker's signed word about one result: evidence against it if the output proves wrong.
+/// What stands before the bytes in the frame of a [`Chunk`], read and written by hand: the bytes are copied once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkHead {
+    /// Place of the first byte in the whole.
+    pub at: u64,
+    /// Id of the task.
+    pub id: u64,
+    /// Bytes that follow, 1 to [`CHUNK_BYTES`].
+    pub len: usize,
+}
+
+impl ChunkHead {
+    /// The longest form, in bytes.
+    pub const BYTES: usize = CHUNK.len() + 9 + ID.len() + 9 + BYTES.len() + 5;
+
+    /// Reads it from the start of a frame, with the bytes that it takes; `None` when the frame is no chunk or no
+    /// deterministic CBOR.
+    pub fn read(frame: &[u8]) -> Option<(Self, usize)> {
+        let mut rest = frame.strip_prefix(CHUNK)?;
+        let at = number(&mut rest, 0)?;
+        rest = rest.strip_prefix(ID)?;
+        let id = number(&mut rest, 0)?;
+        rest = rest.strip_prefix(BYTES)?;
+        let len = usize::try_from(number(&mut rest, 2)?).ok().filter(|len| (1..=CHUNK_BYTES).contains(len))?;
+        Some((Self { at, id, len }, frame.len() - rest.len()))
+    }
+
+    /// Appends it to `frame`; the chunk's bytes follow.
+    pub fn write(&self, frame: &mut Vec<u8>) {
+        frame.extend_from_slice(CHUNK);
+        put_number(frame, 0, self.at);
+        frame.extend_from_slice(ID);
+        put_number(frame, 0, self.id);
+        frame.extend_from_slice(BYTES);
+        put_number(frame, 2, self.len as u64);
+    }
+}
+
+/// `{"chunk": {"at":`
+const CHUNK: &[u8] = b"\xa1\x65chunk\xa3\x62at";
+/// `"id":`
+const ID: &[u8] = b"\x62id";
+/// `"bytes":`
+const BYTES: &[u8] = b"\x65bytes";
+
+/// Takes the head of an item of this major type: its number, in the shortest form only.
+fn number(rest: &mut &[u8], major: u8) -> Option<u64> {
+    let (first, tail) = rest.split_first()?;
+    let width = match (first >> 5 == major, first & 0x1f) {
+        (true, low @ 0..=23) => {
+            *rest = tail;
+            return Some(u64::from(low));
+        }
+        (true, low @ 24..=27) => 1usize << (low - 24),
+        _ => return None,
+    };
+    let (digits, tail) = tail.split_at_checked(width)?;
+    let value = digits.iter().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
+    let least = [24, 0x100, 0x1_0000, 0x1_0000_0000][width.trailing_zeros() as usize];
+    *rest = tail;
+    (value >= least).then_some(value)
+}
+
+fn put_number(frame: &mut Vec<u8>, major: u8, value: u64) {
+    let major = major << 5;
+    let bytes = value.to_be_bytes();
+    match value {
+        0..=23 => frame.push(major | value as u8),
+        24..=0xff => frame.extend_from_slice(&[major | 24, value as u8]),
+        0x100..=0xffff => {
+            frame.push(major | 25);
+            frame.extend_from_slice(&bytes[6..]);
+        }
+        0x1_0000..=0xffff_ffff => {
+            frame.push(major | 26);
+            frame.extend_from_slice(&bytes[4..]);
+        }
+        _ => {
+            frame.push(major | 27);
+            frame.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// A worker's signed word about results of one lane: evidence against it if an output proves wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Format version, 1.
     pub v: u8,
-    /// The job.
-    pub job: JobId,
     /// The worker.
     pub peer: PeerId,
+    /// 1 to [`crate::limits::CLAIMS`] of them, each for another result.
+    pub claims: Vec<Claim>,
+    /// The manifest that was run.
+    pub package: ContentHash,
+}
+
+/// One result, as its worker signs for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Claim {
+    /// The job.
+    pub job: JobId,
     /// Index of the task.
     pub task: u32,
     /// SHA-256 of the task's input.
     pub input: ContentHash,
     /// SHA-256 of the output.
     pub output: ContentHash,
-    /// The manifest that was run.
-    pub package: ContentHash,
 }
 
 impl Signed for Receipt {
     const TYPE: &'static str = "receipt";
     const LIMIT: usize = CONTROL_BYTES;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor;
+
+    const NUMBERS: [u64; 10] = [0, 23, 24, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+
+    /// The head that is written by hand is the one that serde writes, in both directions.
+    #[test]
+    fn both_forms_of_a_chunk_are_the_same_bytes() {
+        for at in NUMBERS {
+            for id in NUMBERS {
+                for len in [1, 23, 24, 255, 256, 65_535, 65_536, CHUNK_BYTES] {
+                    let chunk = Chunk { at, id, bytes: ByteBuf::from(vec![7; len]) };
+                    let whole = cbor::to_vec(&ToWorker::Chunk(chunk.clone())).unwrap();
+                    assert_eq!(whole, cbor::to_vec(&ToRequester::Chunk(chunk)).unwrap());
+                    let head = ChunkHead { at, id, len };
+                    let mut written = Vec::new();
+                    head.write(&mut written);
+                    assert_eq!(written, &whole[..whole.len() - len], "{head:?}");
+                    assert!(written.len() <= ChunkHead::BYTES, "{head:?}");
+                    assert_eq!(ChunkHead::read(&whole), Some((head, written.len())));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_head_is_not_read_as_one() {
+        let mut head = Vec::new();
+        ChunkHead { at: 300, id: 70_000, len: 5 }.write(&mut head);
+        for end in 0..head.len() {
+            assert_eq!(ChunkHead::read(&head[..end]), None, "cut at {end}");
+        }
+        let with = |at: &[u8], len: &[u8]| [CHUNK, at, ID, &[1], BYTES, len].concat();
+        assert!(ChunkHead::read(&with(&[1], &[0x45])).is_some());
+        for (at, len, why) in [
+            (&[0x18, 1][..], &[0x45][..], "a long form"),
+            (&[0x19, 0, 255], &[0x45], "a longer form"),
+            (&[0x20], &[0x45], "a negative place"),
+            (&[1], &[0x40], "no bytes"),
+            (&[1], &[0x65], "a text"),
+            (&[1], &[0x5a, 0, 4, 0, 1], "more than a chunk"),
+            (&[1], &[0x5f], "an indefinite length"),
+        ] {
+            assert_eq!(ChunkHead::read(&with(at, len)), None, "{why}");
+        }
+    }
+
+    /// As many claims as a receipt may have fit into a control message, envelope and all.
+    #[test]
+    fn a_full_receipt_fits() {
+        let key = crate::SecretKey::from_seed(&[5; 32]);
+        let hash = ContentHash::of(b"");
+        let claim = Claim { job: JobId::from_bytes([255; 16]), task: u32::MAX, input: hash, output: hash };
+        let claims = vec![claim; crate::limits::CLAIMS];
+        let receipt = Receipt { v: 1, peer: PeerId::of(&key.public()), claims, package: hash };
+        let bytes = crate::Envelope::sign(&receipt, &[&key]).unwrap().to_vec().unwrap();
+        assert!(bytes.len() <= CONTROL_BYTES, "{}", bytes.len());
+    }
 }

@@ -99,8 +99,24 @@ pub const TASKS_PER_JOB: usize = 1_024;
 pub const TASK_TARGET_BYTES: usize = 1024 * 1024;
 /// Input or output of one task at most.
 pub const TASK_BYTES: usize = 8 * 1024 * 1024;
-/// Tasks that one worker holds at a time: one runs while the next arrives.
+/// Tasks that a worker holds before it has shown what it can: one runs while the next arrives. As many may be sent
+/// before it has taken the offer.
 pub const CREDIT: u32 = 2;
+/// Tasks that one lane holds at a time at most: enough to keep a worker busy over 100 ms of way with tasks of 2 ms.
+/// *Judgement.*
+pub const CREDIT_MAX: u32 = 64;
+/// Inputs that may be sent before the worker has taken the offer: what its reader and the stream's window hold.
+pub const EARLY_BYTES: usize = 1024 * 1024;
+/// An input or output up to this size lies in the frame that announces it: a frame of its own would cost more than the
+/// wait of a heartbeat behind it. *Judgement.*
+pub const INLINE_BYTES: usize = 16 * 1024;
+/// Jobs open on one lane: twice as many as it can hold tasks. *Judgement.*
+pub const JOBS_PER_LANE: usize = 128;
+/// Results that one receipt vouches for: as many as fit into a control message.
+pub const CLAIMS: usize = 128;
+/// A worker signs for a result within this time, and before it leaves. Signing for each at once would cost more than a
+/// small call.
+pub const RECEIPT_TIME: Duration = Duration::from_secs(1);
 /// Remote attempts of one task before it runs locally.
 pub const REMOTE_ATTEMPTS: u32 = 3;
 /// Deadline of a task when the manifest gives none.

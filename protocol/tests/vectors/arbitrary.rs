@@ -5,8 +5,8 @@ use msm_protocol::{
     device::{DeviceExt, DeviceInfo, Network, Requirements},
     document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
     job::{
-        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult,
-        ToRequester, ToWorker,
+        Accept, Chunk, Claim, Done, Heartbeat, Job, JobRefused, Offer, Outcome, Receipt, TaskHeader, TaskOp,
+        TaskResult, ToRequester, ToWorker,
     },
     limits::FRAME_BYTES,
     manifest::{
@@ -88,51 +88,49 @@ fn device() -> impl Strategy<Value = DeviceInfo> {
         .prop_map(|(v, eqs, ext, gps, network, availability)| DeviceInfo { v, eqs, ext, gps, network, availability })
 }
 
-fn attempt() -> impl Strategy<Value = AttemptRef> {
-    (any::<u32>(), any::<u32>()).prop_map(|(task, attempt)| AttemptRef { task, attempt })
-}
-
-fn chunk() -> impl Strategy<Value = ChunkBuf> {
-    (any::<u32>(), bytes(), any::<u64>(), any::<u32>()).prop_map(|(task, bytes, offset, attempt)| ChunkBuf {
-        task,
-        bytes,
-        offset,
-        attempt,
-    })
+fn chunk() -> impl Strategy<Value = Chunk> {
+    (any::<u64>(), any::<u64>(), bytes()).prop_map(|(at, id, bytes)| Chunk { at, id, bytes })
 }
 
 fn to_worker() -> impl Strategy<Value = ToWorker> {
     let op = prop_oneof![Just(TaskOp::Run), Just(TaskOp::Split)];
     let engine = option::of(prop_oneof![Just(Engine::Js), Just(Engine::Wasm)]);
-    let how = (op, engine);
-    let offer = (any::<u8>(), any::<[u8; 16]>(), need(), any::<u32>(), market(), text(), any::<u64>(), hash(), how)
-        .prop_map(|(v, job, need, tasks, market, params, version, manifest, (op, engine))| {
-            let job = JobId::from_bytes(job);
-            ToWorker::Offer(Box::new(Offer { v, op, job, need, tasks, engine, market, params, version, manifest }))
-        });
-    let task = (hash(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>())
-        .prop_map(|(hash, size, task, count, attempt)| ToWorker::Task(TaskHeader { hash, size, task, count, attempt }));
+    let offer = (any::<u8>(), need(), market(), any::<u64>(), hash(), op, engine).prop_map(
+        |(v, need, market, version, manifest, op, engine)| {
+            ToWorker::Offer(Box::new(Offer { v, op, need, engine, market, version, manifest }))
+        },
+    );
+    let job = (any::<[u8; 16]>(), any::<u32>(), any::<u32>(), text()).prop_map(|(job, slot, tasks, params)| {
+        ToWorker::Job(Box::new(Job { job: JobId::from_bytes(job), slot, tasks, params }))
+    });
+    let task = (any::<u64>(), hash(), any::<u64>(), any::<u32>(), any::<u32>(), option::of(bytes())).prop_map(
+        |(id, hash, size, slot, task, bytes)| ToWorker::Task(TaskHeader { id, hash, size, slot, task, bytes }),
+    );
     prop_oneof![
         offer,
+        job,
         task,
         chunk().prop_map(ToWorker::Chunk),
-        attempt().prop_map(ToWorker::Cancel),
+        any::<u64>().prop_map(ToWorker::Cancel),
+        any::<u32>().prop_map(ToWorker::Over),
         Just(ToWorker::Done),
     ]
 }
 
 fn to_requester() -> impl Strategy<Value = ToRequester> {
-    let done = (any::<u64>(), any::<u64>(), bytes())
-        .prop_map(|(size, cpu_us, receipt)| Outcome::Done(Done { size, cpu_us, receipt }));
+    let done = (hash(), any::<u64>(), option::of(bytes()), any::<u64>())
+        .prop_map(|(hash, size, bytes, cpu_us)| Outcome::Done(Done { hash, size, bytes, cpu_us }));
     let outcome = prop_oneof![done, refusal().prop_map(Outcome::Failed)];
-    let result = (any::<u32>(), any::<u32>(), outcome)
-        .prop_map(|(task, attempt, outcome)| ToRequester::Result(Box::new(TaskResult { task, attempt, outcome })));
+    let result =
+        (any::<u64>(), outcome).prop_map(|(id, outcome)| ToRequester::Result(Box::new(TaskResult { id, outcome })));
     prop_oneof![
         (any::<u32>(), text()).prop_map(|(credit, engine)| ToRequester::Accept(Accept { credit, engine })),
         refusal().prop_map(ToRequester::Refuse),
-        vec(attempt(), 0..5).prop_map(|attempts| ToRequester::Heartbeat(Heartbeat { attempts })),
+        (any::<u32>(), refusal()).prop_map(|(slot, refusal)| ToRequester::JobRefused(JobRefused { slot, refusal })),
+        vec(any::<u64>(), 0..5).prop_map(|ids| ToRequester::Heartbeat(Heartbeat { ids })),
         result,
         chunk().prop_map(ToRequester::Chunk),
+        bytes().prop_map(ToRequester::Receipt),
     ]
 }
 
@@ -207,18 +205,22 @@ fn presence() -> impl Strategy<Value = Presence> {
     (any::<u8>(), any::<u64>(), vec(text(), 0..9)).prop_map(|(v, time, addresses)| Presence { v, time, addresses })
 }
 
+fn claim() -> impl Strategy<Value = Claim> {
+    (any::<[u8; 16]>(), any::<u32>(), hash(), hash()).prop_map(|(job, task, input, output)| Claim {
+        job: JobId::from_bytes(job),
+        task,
+        input,
+        output,
+    })
+}
+
 fn receipt() -> impl Strategy<Value = Receipt> {
-    (any::<u8>(), any::<[u8; 16]>(), key(), any::<u32>(), hash(), hash(), hash()).prop_map(
-        |(v, job, key, task, input, output, package)| Receipt {
-            v,
-            job: JobId::from_bytes(job),
-            peer: PeerId::of(&key),
-            task,
-            input,
-            output,
-            package,
-        },
-    )
+    (any::<u8>(), key(), vec(claim(), 0..5), hash()).prop_map(|(v, key, claims, package)| Receipt {
+        v,
+        peer: PeerId::of(&key),
+        claims,
+        package,
+    })
 }
 
 fn value() -> impl Strategy<Value = Value> {

@@ -6,7 +6,7 @@
 use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
     device::{Network, Requirements},
-    job::{Offer, Outcome, TaskOp, TaskResult, ToRequester, ToWorker},
+    job::{Chunk, Done, JobRefused, Offer, Outcome, TaskHeader, TaskOp, TaskResult, ToRequester, ToWorker},
     limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES},
     manifest::Engine,
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadResponse, Presence, name},
@@ -17,7 +17,7 @@ use crate::{
     market::{Market, market},
     refused::refused,
     sample::{Sample, Samples, key},
-    session::{TASK, job_id, session},
+    session::{job_id, session},
 };
 
 /// The present of the samples, Unix seconds.
@@ -88,18 +88,47 @@ fn others(samples: &mut Samples, market: &Market) {
     );
     samples.message::<_, FRAME_BYTES>(
         "job/cancel",
-        "requester to worker: this attempt is not wanted any more",
-        &ToWorker::Cancel(TASK),
+        "requester to worker: this task is not wanted any more",
+        &ToWorker::Cancel(7),
+    );
+    let refusal = Refusal::new(RefusalCode::BadInput, "radius 0 is below 1");
+    samples.message::<_, FRAME_BYTES>(
+        "job/job-refused",
+        "worker to requester: this job is not taken, others may be",
+        &ToRequester::JobRefused(JobRefused { slot: 3, refusal }),
+    );
+    let long = b"a longer input ";
+    let task = TaskHeader { id: 300, hash: ContentHash::of(long), size: 70_000, slot: 2, task: 9, bytes: None };
+    samples.message::<_, FRAME_BYTES>(
+        "job/task-long",
+        "requester to worker: 70,000 bytes follow in chunks",
+        &ToWorker::Task(task),
+    );
+    let chunk = Chunk { at: 0, id: 300, bytes: ByteBuf::from(*long) };
+    samples.message::<_, FRAME_BYTES>(
+        "job/chunk-input",
+        "requester to worker: the first of them",
+        &ToWorker::Chunk(chunk),
+    );
+    let done = Done { hash: ContentHash::of(long), size: 70_000, bytes: None, cpu_us: 20_000 };
+    let result = TaskResult { id: 300, outcome: Outcome::Done(done) };
+    samples.message::<_, FRAME_BYTES>(
+        "job/result-long",
+        "worker to requester: 70,000 bytes follow in chunks",
+        &ToRequester::Result(Box::new(result)),
+    );
+    let chunk = Chunk { at: 65_536, id: 300, bytes: ByteBuf::from(*long) };
+    samples.message::<_, FRAME_BYTES>(
+        "job/chunk-output",
+        "worker to requester: some of them",
+        &ToRequester::Chunk(chunk),
     );
     let split = Offer {
         v: 1,
         op: TaskOp::Split,
-        job: job_id(),
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: Some(Network::Low) },
-        tasks: 1,
         engine: Some(Engine::Js),
         market: market.id,
-        params: "{}".into(),
         version: 2,
         manifest: ContentHash::of(&market.manifest),
     };
@@ -109,7 +138,7 @@ fn others(samples: &mut Samples, market: &Market) {
         &ToWorker::Offer(Box::new(split)),
     );
     let failed = Refusal::new(RefusalCode::ServiceFailed, "TypeError: not a function");
-    let result = TaskResult { task: TASK.task, attempt: 1, outcome: Outcome::Failed(failed) };
+    let result = TaskResult { id: 8, outcome: Outcome::Failed(failed) };
     samples.message::<_, FRAME_BYTES>(
         "job/result-failed",
         "worker to requester: no bytes follow",

@@ -5,8 +5,8 @@ use msm_protocol::{
     device::{DeviceExt, DeviceInfo, Network, Requirements},
     evidence::{EVIDENCE_BYTES, Evidence},
     job::{
-        Accept, AttemptRef, ChunkBuf, Done, Heartbeat, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult,
-        ToRequester, ToWorker,
+        Accept, Claim, Done, Heartbeat, Job, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester,
+        ToWorker,
     },
     limits::{CONTROL_BYTES, FRAME_BYTES, HEAD_RESPONSE_BYTES},
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse},
@@ -23,17 +23,16 @@ pub fn job_id() -> JobId {
     JobId::from_bytes(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f")
 }
 
-/// The second of two tasks, and its first attempt.
-pub const TASK: AttemptRef = AttemptRef { task: 1, attempt: 0 };
+/// The second of two tasks.
+const TASK: u32 = 1;
+/// Its number on the lane, and the job's.
+const ID: u64 = 0;
+const SLOT: u32 = 0;
 const INPUT: &[u8] = b"two\nthree\n";
 const OUTPUT: &[u8] = b"TWO\nTHREE\n";
 
 fn need() -> Requirements {
     Requirements { eqs: 0.0, gps: false, battery: 0, network: None }
-}
-
-fn chunk(bytes: &[u8]) -> ChunkBuf {
-    ChunkBuf { task: TASK.task, bytes: ByteBuf::from(bytes), offset: 0, attempt: TASK.attempt }
 }
 
 /// A frame of a job stream as it lies on the wire.
@@ -70,11 +69,8 @@ pub fn session(samples: &mut Samples, market: &Market) {
         op: TaskOp::Run,
         engine: None,
         v: 1,
-        job: job_id(),
         need: need(),
-        tasks: 2,
         market: market.id,
-        params: "{}".into(),
         version: 2,
         manifest,
     }));
@@ -84,6 +80,22 @@ pub fn session(samples: &mut Samples, market: &Market) {
         "session/offer",
         "requester to worker, first frame of /msm/job/1",
         &offer,
+    ));
+
+    let job = ToWorker::Job(Box::new(Job { job: job_id(), slot: SLOT, tasks: 2, params: "{}".into() }));
+    to_worker.push(samples.message::<_, FRAME_BYTES>("session/job", "requester to worker, right behind it", &job));
+    let header = TaskHeader {
+        id: ID,
+        hash: ContentHash::of(INPUT),
+        size: INPUT.len() as u64,
+        slot: SLOT,
+        task: TASK,
+        bytes: Some(ByteBuf::from(INPUT)),
+    };
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/task",
+        "requester to worker: the second task, its input of 10 bytes in the frame",
+        &ToWorker::Task(header),
     ));
 
     let ask = HeadRequest { v: 1, root: 1, market: market.id };
@@ -104,63 +116,44 @@ pub fn session(samples: &mut Samples, market: &Market) {
     let range = BlobRange { size: market.manifest.len() as u64, bytes: ByteBuf::from(&market.manifest[..]) };
     samples.message::<_, FRAME_BYTES>("session/blob-have", "its response: the whole blob", &BlobResponse::Have(range));
 
-    let accept = ToRequester::Accept(Accept { credit: 2, engine: "js".into() });
+    let accept = ToRequester::Accept(Accept { credit: 64, engine: "js".into() });
     to_requester.push(samples.message::<_, FRAME_BYTES>("session/accept", "worker to requester, first frame", &accept));
-    let header = TaskHeader {
-        hash: ContentHash::of(INPUT),
-        size: INPUT.len() as u64,
-        task: TASK.task,
-        count: 2,
-        attempt: TASK.attempt,
-    };
-    to_worker.push(samples.message::<_, FRAME_BYTES>(
-        "session/task",
-        "requester to worker: announces 10 bytes",
-        &ToWorker::Task(header),
-    ));
-    let input = ToWorker::Chunk(chunk(INPUT));
-    to_worker.push(samples.message::<_, FRAME_BYTES>(
-        "session/chunk-input",
-        "requester to worker: these bytes",
-        &input,
-    ));
-    let heartbeat = ToRequester::Heartbeat(Heartbeat { attempts: vec![TASK] });
+    let heartbeat = ToRequester::Heartbeat(Heartbeat { ids: vec![ID] });
     to_requester.push(samples.message::<_, FRAME_BYTES>(
         "session/heartbeat",
         "worker to requester: still at it",
         &heartbeat,
     ));
-    let receipt = Receipt {
-        v: 1,
-        job: job_id(),
-        peer: PeerId::of(&key(5).public()),
-        task: TASK.task,
-        input: ContentHash::of(INPUT),
-        output: ContentHash::of(OUTPUT),
-        package: manifest,
-    };
-    let lie =
-        Receipt { peer: PeerId::of(&key(6).public()), output: ContentHash::of(b"TWO\nTREE\n"), ..receipt.clone() };
+    let output = ContentHash::of(OUTPUT);
+    let done = Done { hash: output, size: OUTPUT.len() as u64, bytes: Some(ByteBuf::from(OUTPUT)), cpu_us: 1_234 };
+    let result = ToRequester::Result(Box::new(TaskResult { id: ID, outcome: Outcome::Done(done) }));
+    to_requester.push(samples.message::<_, FRAME_BYTES>(
+        "session/result",
+        "worker to requester: 10 bytes of output, in the frame",
+        &result,
+    ));
+    let claim = Claim { job: job_id(), task: TASK, input: ContentHash::of(INPUT), output };
+    let peer = PeerId::of(&key(5).public());
+    let receipt = Receipt { v: 1, peer, claims: vec![claim], package: manifest };
+    let lie = Claim { output: ContentHash::of(b"TWO\nTREE\n"), ..claim };
+    let lie = Receipt { peer: PeerId::of(&key(6).public()), claims: vec![lie], ..receipt.clone() };
     let receipt =
         samples.signed("session/receipt", "inside the next frame, signed by the worker's own key", &receipt, &[5]);
     let honest = receipt.clone();
-    let done = Done { size: OUTPUT.len() as u64, cpu_us: 1_234, receipt: ByteBuf::from(receipt) };
-    let result = TaskResult { task: TASK.task, attempt: TASK.attempt, outcome: Outcome::Done(done) };
-    let result = ToRequester::Result(Box::new(result));
+    let receipt = ToRequester::Receipt(ByteBuf::from(receipt));
     to_requester.push(samples.message::<_, FRAME_BYTES>(
-        "session/result",
-        "worker to requester: announces 10 bytes",
-        &result,
+        "session/receipt-frame",
+        "worker to requester: its word for what it has answered",
+        &receipt,
     ));
-    let output = ToRequester::Chunk(chunk(OUTPUT));
-    to_requester.push(samples.message::<_, FRAME_BYTES>(
-        "session/chunk-output",
-        "worker to requester: these bytes",
-        &output,
+    to_worker.push(samples.message::<_, FRAME_BYTES>(
+        "session/over",
+        "requester to worker: the job is over, another may follow",
+        &ToWorker::Over(SLOT),
     ));
     to_worker.push(samples.message::<_, FRAME_BYTES>(
         "session/done",
-        "requester to worker, last frame",
+        "requester to worker, last frame: the lane is not needed any more",
         &ToWorker::Done,
     ));
 
@@ -172,7 +165,8 @@ pub fn session(samples: &mut Samples, market: &Market) {
     let evidence = Evidence {
         v: 1,
         by: PeerId::of(&key(5).public()),
-        task: TASK.task,
+        job: job_id(),
+        task: TASK,
         time: 1_800_000_000,
         count: 2,
         right: ContentHash::of(OUTPUT),

@@ -49,8 +49,8 @@ pub const CONTROL_STREAMS: usize = 8;
 pub const BLOB_STREAMS: usize = 4;
 /// Job streams waiting to be opened on one connection.
 pub const JOB_STREAMS_OPENING: usize = 8;
-/// Job streams that a peer may have open to this node.
-pub const JOB_STREAMS_PER_PEER: usize = 4;
+/// Job streams that a peer may have open to this node: one for each service that it uses, half of them kept warm.
+pub const JOB_STREAMS_PER_PEER: usize = 8;
 
 /// mDNS addresses remembered (B49).
 pub const MDNS_ENTRIES: usize = 256;

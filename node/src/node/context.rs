@@ -18,6 +18,7 @@ use crate::{
     net::NetHandle,
     node::{
         events::Events,
+        lanes::Lanes,
         lending::{self, Now, Pause},
         markets::Markets,
         packages::Packages,
@@ -97,8 +98,10 @@ pub struct Context {
     pub inputs: Arc<Semaphore>,
     /// Tasks of others that run now.
     pub running_tasks: AtomicU32,
-    /// Job streams of others that may be open.
+    /// Lanes of others that may be open.
     pub job_streams: Arc<Semaphore>,
+    /// Lanes to others.
+    pub lanes: Lanes,
     /// Who is connected.
     pub connected: watch::Receiver<Arc<Vec<PeerId>>>,
     /// To the coordinator.

@@ -281,15 +281,11 @@ impl Coordinator {
         }
         let mine = self.streams.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(JOB_STREAMS_PER_PEER))).clone();
         // Dropping the stream tells the requester that this device is busy; it goes on without it.
-        let (Ok(mine), Ok(all)) = (mine.try_acquire_owned(), self.ctx.job_streams.clone().try_acquire_owned()) else {
+        let Ok(place) = mine.try_acquire_owned() else {
             tracing::debug!(peer = peer.short(), "job stream refused: too many are open");
             return;
         };
-        let ctx = self.ctx.clone();
-        tokio::spawn(async move {
-            let _permits = (mine, all);
-            worker::serve(ctx, peer, stream).await;
-        });
+        tokio::spawn(worker::serve(self.ctx.clone(), peer, stream, place));
     }
 
     async fn presence(&mut self, gossip: Gossip) {

@@ -3,7 +3,7 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`]: using others.
+//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`], [`lanes`]: using others.
 //!    [`trust`]: whom to believe.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
@@ -15,6 +15,7 @@ pub mod events;
 pub mod fetch;
 pub mod frames;
 pub mod job;
+pub mod lanes;
 pub mod lending;
 pub mod markets;
 pub mod packages;
@@ -41,6 +42,7 @@ use self::{
     context::Context,
     coordinator::{ASKS, Coordinator},
     events::Events,
+    lanes::Lanes,
     markets::Markets,
     packages::Packages,
     slots::Slots,
@@ -62,8 +64,8 @@ use crate::{
 const OWN_SLOTS: usize = 8;
 /// Inputs of others that may be held at a time, KiB: 64 MiB.
 const INPUTS_KIB: usize = 64 * 1024;
-/// Job streams of others that may be open at a time, in all.
-const JOB_STREAMS: usize = 64;
+/// Lanes of others that may be open at a time, in all. A few stay warm for each requester.
+const JOB_STREAMS: usize = 128;
 
 /// How a node is started.
 #[derive(Debug, Clone)]
@@ -182,6 +184,7 @@ impl Node {
             inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
             running_tasks: AtomicU32::new(0),
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),
+            lanes: Lanes::default(),
             connected,
             asks,
             events: Events::default(),

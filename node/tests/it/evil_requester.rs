@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures::AsyncReadExt;
 use msm_protocol::{
-    ContentHash, RefusalCode, cbor,
+    ContentHash, Envelope, RefusalCode, cbor,
     device::DeviceInfo,
-    job::{Offer, TaskOp, ToRequester, ToWorker},
+    job::{Job, Offer, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester, ToWorker},
+    limits::{JOBS_PER_LANE, TASKS_PER_JOB},
     message::Discovery,
 };
 
@@ -43,16 +44,12 @@ async fn b01_what_no_market_vouches_for_is_refused_at_once() {
 
     let foreign = lab.market("somebodys", &[]);
     let unknown = ContentHash::of(b"no manifest");
-    let mut greedy = offer(&market, manifest, 2, "{}");
+    let mut greedy = offer(&market, manifest, 2);
     greedy.v = 2;
-    let splitting = Offer { op: TaskOp::Split, ..offer(&market, manifest, 2, "{}") };
+    let splitting = Offer { op: TaskOp::Split, ..offer(&market, manifest, 2) };
     let cases = [
-        ("unknown package", offer(&market, unknown, 2, "{}"), RefusalCode::UnknownPackage),
-        ("unknown market", offer(&foreign, manifest, 2, "{}"), RefusalCode::UntrustedMarket),
-        ("unknown parameter", offer(&market, manifest, 2, r#"{"speed":1}"#), RefusalCode::BadInput),
-        ("parameter of another type", offer(&market, manifest, 2, r#"{"rounds":"many"}"#), RefusalCode::BadInput),
-        ("parameter out of range", offer(&market, manifest, 2, r#"{"rounds":0}"#), RefusalCode::BadInput),
-        ("no parameters at all", offer(&market, manifest, 2, "rounds=1"), RefusalCode::BadInput),
+        ("unknown package", offer(&market, unknown, 2), RefusalCode::UnknownPackage),
+        ("unknown market", offer(&foreign, manifest, 2), RefusalCode::UntrustedMarket),
         ("another version", greedy, RefusalCode::BadMessage),
         ("a split that is the requester's own", splitting, RefusalCode::BadMessage),
     ];
@@ -63,8 +60,106 @@ async fn b01_what_no_market_vouches_for_is_refused_at_once() {
         // Measured: a millisecond or two. The bound is for a busy machine.
         assert!(took < Duration::from_millis(500), "{name}: {took:?}");
     }
+
+    // The service is taken, these jobs of it are not; the lane goes on.
+    let mut stream = evil.open_job(worker.peer).await.unwrap();
+    assert!(wire::send(&mut stream, &ToWorker::Offer(Box::new(offer(&market, manifest, 2)))).await);
+    assert!(matches!(wire::receive(&mut stream).await, Some(ToRequester::Accept(_))));
+    let params = [r#"{"speed":1}"#, r#"{"rounds":"many"}"#, r#"{"rounds":0}"#, "rounds=1"];
+    for (slot, params) in params.into_iter().enumerate() {
+        assert!(wire::send(&mut stream, &wire::job(slot as u32, params)).await);
+        assert!(wire::send(&mut stream, &wire::task(slot as u64, slot as u32, b"x\n")).await);
+        let answer = wire::receive(&mut stream).await;
+        let Some(ToRequester::JobRefused(refused)) = answer else { panic!("{params}: {answer:?}") };
+        assert_eq!((refused.slot as usize, refused.refusal.code), (slot, RefusalCode::BadInput), "{params}");
+    }
     assert_eq!(worker.children(), before, "no child was started");
     assert_eq!(worker.status().await.running_tasks, 0);
+}
+
+/// The next result, and what came before it but heartbeats.
+async fn next_result(stream: &mut libp2p::Stream) -> TaskResult {
+    loop {
+        match wire::receive(stream).await {
+            Some(ToRequester::Result(result)) => return *result,
+            Some(ToRequester::Accept(_) | ToRequester::Heartbeat(_) | ToRequester::Receipt(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What was recorded of a job is sent again: it does not run again.
+#[tokio::test]
+async fn b50_a_task_that_is_sent_again_is_not_run_again() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[]);
+    let manifest = market.publish(&lab.grind());
+    let worker = worker_with(&lab, &market).await;
+    let evil = Evil::start(Knobs::default()).await;
+    evil.dial(&worker.address).await;
+    let mut stream = evil.open_job(worker.peer).await.unwrap();
+    let job = wire::job(0, r#"{"rounds":1}"#);
+    let recorded = wire::task(4, 0, b"one\n");
+    for frame in [ToWorker::Offer(Box::new(offer(&market, manifest, 2))), job, recorded.clone()] {
+        assert!(wire::send(&mut stream, &frame).await);
+    }
+    let result = next_result(&mut stream).await;
+    assert_eq!(result, wire::result_like(&result, grind("one\n", 1).as_bytes()));
+    assert!(wire::send(&mut stream, &recorded).await);
+    loop {
+        match wire::receive(&mut stream).await {
+            Some(ToRequester::Refuse(refusal)) => break assert_eq!(refusal.code, RefusalCode::Duplicate),
+            Some(ToRequester::Receipt(_) | ToRequester::Heartbeat(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(worker.status().await.running_tasks, 0);
+    assert!(evil.is_connected(worker.peer).await, "somebody else may have sent it");
+}
+
+/// One lane carries one job after the other; its receipts vouch for all results, in their order.
+#[tokio::test]
+async fn a_lane_carries_many_jobs_and_is_signed_for() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[]);
+    let manifest = market.publish(&lab.grind());
+    let worker = worker_with(&lab, &market).await;
+    let peer = Evil::start(Knobs::default()).await;
+    peer.dial(&worker.address).await;
+    let mut stream = peer.open_job(worker.peer).await.unwrap();
+    assert!(wire::send(&mut stream, &ToWorker::Offer(Box::new(offer(&market, manifest, 2)))).await);
+    let key = worker.peer.key().unwrap();
+    let (mut answered, mut claims) = (Vec::new(), Vec::new());
+    let mut signed = |bytes: &[u8]| {
+        let receipt =
+            Envelope::from_slice::<Receipt>(bytes).unwrap().verify_from::<Receipt>(&key).unwrap().into_inner();
+        assert_eq!((receipt.peer, receipt.package), (worker.peer, manifest));
+        claims.extend(receipt.claims.into_iter().map(|claim| (claim.input, claim.output)));
+    };
+    for n in 0..5 {
+        let input = format!("line {n}\n");
+        assert!(wire::send(&mut stream, &wire::job(n as u32, &format!(r#"{{"rounds":{}}}"#, n + 1))).await);
+        assert!(wire::send(&mut stream, &wire::task(n as u64, n as u32, input.as_bytes())).await);
+        let result = loop {
+            match wire::receive(&mut stream).await {
+                Some(ToRequester::Result(result)) => break *result,
+                Some(ToRequester::Receipt(bytes)) => signed(&bytes),
+                Some(ToRequester::Accept(_) | ToRequester::Heartbeat(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let output = grind(&input, n + 1).into_bytes();
+        assert_eq!(result, wire::result_like(&result, &output));
+        answered.push((ContentHash::of(input.as_bytes()), ContentHash::of(&output)));
+        assert!(wire::send(&mut stream, &ToWorker::Over(n as u32)).await);
+    }
+    assert!(wire::send(&mut stream, &ToWorker::Done).await);
+    while let Some(frame) = wire::receive(&mut stream).await {
+        if let ToRequester::Receipt(bytes) = frame {
+            signed(&bytes);
+        }
+    }
+    assert_eq!(claims, answered);
 }
 
 /// A requester may know a newer index, but a promise of one is no reason to wait for it for ever.
@@ -75,7 +170,7 @@ async fn b01_a_newer_index_that_never_comes() {
     let worker = worker_with(&lab, &market).await;
     let evil = Evil::start(Knobs::default()).await;
     evil.dial(&worker.address).await;
-    let promised = offer(&market, ContentHash::of(b"no manifest"), 99, "{}");
+    let promised = offer(&market, ContentHash::of(b"no manifest"), 99);
     let (answer, took) = offered(&evil, &worker, ToWorker::Offer(Box::new(promised))).await;
     assert!(matches!(answer, ToRequester::Refuse(refusal) if refusal.code == RefusalCode::UnknownPackage));
     assert!(took < Duration::from_secs(7), "{took:?}");
@@ -96,6 +191,11 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
         ("too long", vec![0; 17 * 1024]),
         ("another message", cbor::to_vec(&("x", 1)).unwrap()),
     ]
+}
+
+/// A task whose input is never sent.
+fn long_task(id: u64) -> TaskHeader {
+    TaskHeader { id, hash: ContentHash::of(b""), size: 100_000, slot: 0, task: 0, bytes: None }
 }
 
 /// The worker still answers this peer, and within a second.
@@ -151,7 +251,7 @@ async fn b13_b14_garbage_frames_cost_their_sender_the_connection() {
     let honest = Evil::start(Knobs::default()).await;
     honest.dial(&worker.address).await;
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat();
-    let offer = || wire::frame(&ToWorker::Offer(Box::new(offer(&market, manifest, 2, "{}"))));
+    let offer = || wire::frame(&ToWorker::Offer(Box::new(offer(&market, manifest, 2))));
     let mut frames: Vec<(String, Vec<u8>)> = Vec::new();
     for (name, bytes) in garbage() {
         frames.push((format!("first: {name}"), framed(&bytes)));
@@ -160,6 +260,22 @@ async fn b13_b14_garbage_frames_cost_their_sender_the_connection() {
     frames.push(("a frame of 4 GiB".into(), u32::MAX.to_le_bytes().to_vec()));
     frames.push(("no offer first".into(), wire::frame(&ToWorker::Done)));
     frames.push(("two offers".into(), [offer(), offer()].concat()));
+    let job = |slot, tasks| {
+        let job = msm_protocol::JobId::from_bytes([7; 16]);
+        wire::frame(&ToWorker::Job(Box::new(Job { job, slot, tasks, params: r#"{"rounds":1}"#.into() })))
+    };
+    let many: Vec<Vec<u8>> = (0..=JOBS_PER_LANE as u32).map(|slot| job(slot, 1)).collect();
+    frames.push(("a slot twice".into(), [offer(), job(0, 1), job(0, 1)].concat()));
+    frames.push(("too many tasks".into(), [offer(), job(0, TASKS_PER_JOB as u32 + 1)].concat()));
+    frames.push(("too many jobs".into(), [offer(), many.concat()].concat()));
+    frames.push(("a task of no job".into(), [offer(), wire::frame(&wire::task(0, 0, b"x\n"))].concat()));
+    let mut wrong = wire::task(0, 0, b"x\n");
+    if let ToWorker::Task(task) = &mut wrong {
+        task.hash = ContentHash::of(b"y");
+    }
+    frames.push(("another input than announced".into(), [offer(), job(0, 1), wire::frame(&wrong)].concat()));
+    let hungry = (0..80).map(|id| ToWorker::Task(long_task(id))).map(|task| wire::frame(&task));
+    frames.push(("more than the credit".into(), [offer(), job(0, 1), hungry.collect::<Vec<_>>().concat()].concat()));
     for (name, bytes) in frames {
         let evil = Evil::start(Knobs::default()).await;
         evil.dial(&worker.address).await;
@@ -199,6 +315,52 @@ async fn b45_half_an_offer_is_waited_for_no_longer_than_five_seconds() {
     }
     assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
     assert!(evil.is_connected(worker.peer).await);
+}
+
+/// A hundred streams that dawdle with their offers, and eight that dawdle with inputs, keep nobody out.
+#[tokio::test]
+async fn b45_a_hundred_slow_senders_do_not_block_an_honest_one() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[]);
+    let manifest = market.publish(&lab.grind());
+    let worker = worker_with(&lab, &market).await;
+    let mut slow = Vec::new();
+    for n in 0..18 {
+        let evil = Evil::start(Knobs::default()).await;
+        evil.dial(&worker.address).await;
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            let mut stream = evil.open_job(worker.peer).await.unwrap();
+            if n == 0 {
+                // Eight megabytes announced, and one byte of them sent.
+                assert!(wire::send(&mut stream, &ToWorker::Offer(Box::new(offer(&market, manifest, 2)))).await);
+                assert!(wire::send(&mut stream, &wire::job(0, r#"{"rounds":1}"#)).await);
+                let header = TaskHeader { size: 8 << 20, ..long_task(0) };
+                assert!(wire::send(&mut stream, &ToWorker::Task(header)).await);
+                assert!(wire::send(&mut stream, &ToWorker::Chunk(wire::chunks(0, b"x").next().unwrap())).await);
+            } else {
+                assert!(wire::send_bytes(&mut stream, &[200, 0, 0, 0, 0xa1]).await);
+            }
+            streams.push(stream);
+        }
+        slow.push((evil, streams));
+    }
+    let honest = Evil::start(Knobs::default()).await;
+    honest.dial(&worker.address).await;
+    let mut stream = honest.open_job(worker.peer).await.unwrap();
+    let job = wire::job(0, r#"{"rounds":1}"#);
+    for frame in [ToWorker::Offer(Box::new(offer(&market, manifest, 2))), job, wire::task(0, 0, b"one\n")] {
+        assert!(wire::send(&mut stream, &frame).await);
+    }
+    let result = next_result(&mut stream).await;
+    assert_eq!(result, wire::result_like(&result, grind("one\n", 1).as_bytes()));
+    // A real input of that size finds memory too: what was announced and not sent holds none.
+    let long = "x".repeat(4 << 20) + "\n";
+    assert!(wire::send(&mut stream, &wire::task(1, 0, long.as_bytes())).await);
+    for chunk in wire::chunks(1, long.as_bytes()) {
+        assert!(wire::send(&mut stream, &ToWorker::Chunk(chunk)).await);
+    }
+    assert_eq!(next_result(&mut stream).await.id, 1);
 }
 
 /// A stranger's records do not get into the DHT of others.

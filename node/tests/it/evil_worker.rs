@@ -1,20 +1,25 @@
 //! Workers that are silent, lie or leave: the job ends with the bytes of a local run, and liars are not hired again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use libp2p::Stream;
 use msm_node::command::{Command, Devices, Invoke, JobReport, Reply, Request};
 use msm_protocol::{
     ContentHash, PeerId, SecretKey, cbor,
     device::{DeviceExt, DeviceInfo, Network},
-    job::{Accept, AttemptRef, ChunkBuf, Heartbeat, Offer, TaskHeader, ToRequester, ToWorker},
+    job::{
+        Accept, Chunk, Claim, Heartbeat, Job, Offer, Outcome, Receipt, TaskHeader, TaskResult, ToRequester, ToWorker,
+    },
 };
 use serde_bytes::ByteBuf;
 
 use crate::{
     evil::{Answer, Evil, Knobs},
     rig::*,
-    wire::{self, chunk, result, result_of},
+    wire::{self, result},
 };
 
 const LINES: usize = 12;
@@ -24,42 +29,51 @@ const ROUNDS: usize = 400_000;
 /// One task with its whole input, as an evil worker got it.
 struct Given {
     offer: Offer,
+    job: Job,
     task: TaskHeader,
     input: String,
 }
 
 impl Given {
-    fn attempt(&self) -> AttemptRef {
-        AttemptRef { task: self.task.task, attempt: self.task.attempt }
-    }
-
     fn output(&self) -> Vec<u8> {
         grind(&self.input, ROUNDS).into_bytes()
     }
+
+    /// What an honest worker signs.
+    fn receipt(&self, peer: PeerId) -> Receipt {
+        let output = ContentHash::of(&self.output());
+        let claim = Claim { job: self.job.job, task: self.task.task, input: self.task.hash, output };
+        Receipt { v: 1, peer, claims: vec![claim], package: self.offer.manifest }
+    }
 }
 
-/// Takes the offer and returns it.
-async fn accept(stream: &mut Stream) -> Option<Offer> {
+/// What has come over one lane.
+#[derive(Default)]
+struct Lane {
+    offer: Option<Offer>,
+    jobs: HashMap<u32, Job>,
+}
+
+/// Takes the offer.
+async fn accept(stream: &mut Stream) -> Option<Lane> {
     let Some(ToWorker::Offer(offer)) = wire::receive(stream).await else { return None };
     wire::send(stream, &ToRequester::Accept(Accept { credit: 64, engine: "js".into() })).await;
-    Some(*offer)
+    Some(Lane { offer: Some(*offer), ..Lane::default() })
 }
 
-/// The next task with its input; `None` when the job is over.
-async fn next_task(stream: &mut Stream, offer: &Offer) -> Option<Given> {
-    let (mut task, mut input) = (None::<TaskHeader>, Vec::new());
+/// The next task; `None` when the lane is closed.
+async fn next_task(stream: &mut Stream, lane: &mut Lane) -> Option<Given> {
     loop {
-        match wire::receive(stream).await? {
-            ToWorker::Task(header) => (task, input) = (Some(header), Vec::new()),
-            ToWorker::Chunk(chunk) => input.extend_from_slice(&chunk.bytes),
-            ToWorker::Cancel(_) => continue,
+        // A lane lies idle between jobs.
+        match wire::receive_within(stream, 2 * SOON).await.ok()?? {
+            ToWorker::Job(job) => drop(lane.jobs.insert(job.slot, *job)),
+            ToWorker::Task(task) => {
+                let (offer, job) = (lane.offer.clone()?, lane.jobs.get(&task.slot).cloned()?);
+                let input = String::from_utf8(task.bytes.clone().expect("a short input").into_vec()).unwrap();
+                return Some(Given { offer, job, task, input });
+            }
+            ToWorker::Cancel(_) | ToWorker::Over(_) => {}
             _ => return None,
-        }
-        if let Some(task) = &task
-            && input.len() as u64 == task.size
-        {
-            let input = String::from_utf8(input).unwrap();
-            return Some(Given { offer: offer.clone(), task: task.clone(), input });
         }
     }
 }
@@ -75,10 +89,16 @@ enum Verdict {
     Pardoned,
 }
 
-async fn honest(stream: &mut Stream, key: &SecretKey, given: &Given) -> bool {
-    let output = given.output();
-    wire::send(stream, &result(key, &given.offer, &given.task, &output)).await
-        && wire::send(stream, &ToRequester::Chunk(chunk(given.attempt(), &output))).await
+/// The right output, without a word for it.
+async fn unsigned(stream: &mut Stream, given: &Given) -> bool {
+    wire::send(stream, &ToRequester::Result(Box::new(result(given.task.id, &given.output())))).await
+}
+
+/// The right output, and a receipt that is wrong in some way.
+async fn signed(stream: &mut Stream, key: &SecretKey, given: &Given, worse: impl Fn(&mut Receipt)) -> bool {
+    let mut receipt = given.receipt(PeerId::of(&key.public()));
+    worse(&mut receipt);
+    unsigned(stream, given).await && wire::send(stream, &wire::receipt(key, &receipt)).await
 }
 
 /// Runs a job with an evil worker of this kind and an honest one; then looks whether the evil one would be used again.
@@ -101,8 +121,8 @@ async fn job_with(way: Way, verdict: Verdict) -> (JobReport, Duration) {
     let given_tasks = tasks.clone();
     let work = tokio::spawn(async move {
         let mut stream = evil.next_job().await;
-        if let Some(offer) = accept(&mut stream).await {
-            while let Some(given) = next_task(&mut stream, &offer).await {
+        if let Some(mut lane) = accept(&mut stream).await {
+            while let Some(given) = next_task(&mut stream, &mut lane).await {
                 given_tasks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 if !way(&mut stream, &key, given).await {
                     break;
@@ -151,7 +171,7 @@ async fn it_accepts_and_never_answers() {
 async fn it_says_for_ever_that_it_works() {
     let way: Way = |stream, _, given| {
         Box::pin(async move {
-            let heartbeat = ToRequester::Heartbeat(Heartbeat { attempts: vec![given.attempt()] });
+            let heartbeat = ToRequester::Heartbeat(Heartbeat { ids: vec![given.task.id] });
             while wire::send(stream, &heartbeat).await {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -164,17 +184,23 @@ async fn it_says_for_ever_that_it_works() {
 }
 
 #[tokio::test]
-async fn it_sends_other_bytes_than_it_signed_for() {
-    let way: Way = |stream, key, given| {
+async fn it_sends_other_bytes_than_it_announced() {
+    let way: Way = |stream, _, given| {
         Box::pin(async move {
-            let mut output = given.output();
-            wire::send(stream, &result(key, &given.offer, &given.task, &output)).await;
-            output[0] ^= 1;
-            wire::send(stream, &ToRequester::Chunk(chunk(given.attempt(), &output))).await
+            let mut result = result(given.task.id, &given.output());
+            if let Outcome::Done(done) = &mut result.outcome {
+                done.hash = ContentHash::of(b"something else");
+            }
+            wire::send(stream, &ToRequester::Result(Box::new(result))).await
         })
     };
     let (report, _) = job_with(way, Verdict::Struck).await;
     assert_eq!(tasks_of_others(&report), report.tasks);
+}
+
+/// A result counts at once; what the worker signs shows a moment later. Until then it has its first two at the most.
+fn assert_struck_early(report: &JobReport) {
+    assert!(tasks_of_others(report) >= report.tasks - 2, "{report:?}");
 }
 
 #[tokio::test]
@@ -182,51 +208,61 @@ async fn somebody_else_signed_its_receipt() {
     let way: Way = |stream, key, given| {
         Box::pin(async move {
             let (me, other) = (PeerId::of(&key.public()), SecretKey::from_seed(&[9; 32]));
-            let output = given.output();
-            wire::send(stream, &result_of(me, &other, &given.offer, &given.task, &output)).await;
-            wire::send(stream, &ToRequester::Chunk(chunk(given.attempt(), &output))).await;
-            true
+            unsigned(stream, &given).await && wire::send(stream, &wire::receipt(&other, &given.receipt(me))).await
         })
     };
-    let (report, _) = job_with(way, Verdict::Struck).await;
-    assert_eq!(tasks_of_others(&report), report.tasks);
+    assert_struck_early(&job_with(way, Verdict::Struck).await.0);
 }
 
 #[tokio::test]
 async fn its_receipt_is_for_another_input() {
-    let way: Way = |stream, key, mut given| {
+    let way: Way = |stream, key, given| {
         Box::pin(async move {
-            given.task.hash = ContentHash::of(b"another input");
-            honest(stream, key, &given).await;
-            true
+            let another = |receipt: &mut Receipt| receipt.claims[0].input = ContentHash::of(b"another input");
+            signed(stream, key, &given, another).await
         })
     };
-    let (report, _) = job_with(way, Verdict::Struck).await;
-    assert_eq!(tasks_of_others(&report), report.tasks);
+    assert_struck_early(&job_with(way, Verdict::Struck).await.0);
+}
+
+#[tokio::test]
+async fn its_receipt_is_for_another_output() {
+    let way: Way = |stream, key, given| {
+        Box::pin(async move {
+            let another = |receipt: &mut Receipt| receipt.claims[0].output = ContentHash::of(b"another output");
+            signed(stream, key, &given, another).await
+        })
+    };
+    assert_struck_early(&job_with(way, Verdict::Struck).await.0);
 }
 
 #[tokio::test]
 async fn its_receipt_is_for_another_package() {
-    let way: Way = |stream, key, mut given| {
+    let way: Way = |stream, key, given| {
         Box::pin(async move {
-            given.offer.manifest = ContentHash::of(b"another package");
-            honest(stream, key, &given).await;
-            true
+            let another = |receipt: &mut Receipt| receipt.package = ContentHash::of(b"another package");
+            signed(stream, key, &given, another).await
         })
     };
-    let (report, _) = job_with(way, Verdict::Struck).await;
-    assert_eq!(tasks_of_others(&report), report.tasks);
+    assert_struck_early(&job_with(way, Verdict::Struck).await.0);
+}
+
+/// Right answers that nobody stands for: the job may be over long before that is seen.
+#[tokio::test]
+async fn it_never_signs() {
+    let way: Way = |stream, _, given| Box::pin(async move { unsigned(stream, &given).await });
+    job_with(way, Verdict::Struck).await;
 }
 
 #[tokio::test]
 async fn it_announces_more_than_a_task_may_have() {
-    let way: Way = |stream, key, given| {
+    let way: Way = |stream, _, given| {
         Box::pin(async move {
-            let ToRequester::Result(mut result) = result(key, &given.offer, &given.task, b"x") else { unreachable!() };
-            if let msm_protocol::job::Outcome::Done(done) = &mut result.outcome {
-                done.size = 1 << 40;
+            let mut result = result(given.task.id, b"x");
+            if let Outcome::Done(done) = &mut result.outcome {
+                (done.size, done.bytes) = (1 << 40, None);
             }
-            wire::send(stream, &ToRequester::Result(result)).await
+            wire::send(stream, &ToRequester::Result(Box::new(result))).await
         })
     };
     job_with(way, Verdict::Struck).await;
@@ -235,36 +271,50 @@ async fn it_announces_more_than_a_task_may_have() {
 #[tokio::test]
 async fn b50_it_answers_twice() {
     let way: Way = |stream, key, given| {
-        Box::pin(async move {
-            honest(stream, key, &given).await;
-            honest(stream, key, &given).await
-        })
+        Box::pin(async move { signed(stream, key, &given, |_| ()).await && unsigned(stream, &given).await })
     };
     let (report, _) = job_with(way, Verdict::Struck).await;
     assert!(tasks_of_others(&report) >= report.tasks - 1, "one answer counts at most: {report:?}");
 }
 
 #[tokio::test]
-async fn it_answers_what_it_was_not_asked() {
-    let way: Way = |stream, key, mut given| {
+async fn b50_it_signs_twice_for_one_answer() {
+    let way: Way = |stream, key, given| {
         Box::pin(async move {
-            given.task.task = 7_777;
-            honest(stream, key, &given).await;
-            true
+            let again = wire::receipt(key, &given.receipt(PeerId::of(&key.public())));
+            signed(stream, key, &given, |_| ()).await && wire::send(stream, &again).await
+        })
+    };
+    job_with(way, Verdict::Struck).await;
+}
+
+#[tokio::test]
+async fn it_answers_what_it_was_not_asked() {
+    let way: Way = |stream, _, mut given| {
+        Box::pin(async move {
+            given.task.id = 7_777;
+            unsigned(stream, &given).await
         })
     };
     let (report, _) = job_with(way, Verdict::Struck).await;
     assert_eq!(tasks_of_others(&report), report.tasks);
 }
 
+/// Announces an output whose bytes follow in chunks.
+fn long_result(given: &Given) -> TaskResult {
+    let mut result = result(given.task.id, &given.output());
+    if let Outcome::Done(done) = &mut result.outcome {
+        done.bytes = None;
+    }
+    result
+}
+
 #[tokio::test]
 async fn it_sends_chunks_out_of_order() {
-    let way: Way = |stream, key, given| {
+    let way: Way = |stream, _, given| {
         Box::pin(async move {
-            let output = given.output();
-            wire::send(stream, &result(key, &given.offer, &given.task, &output)).await;
-            let AttemptRef { task, attempt } = given.attempt();
-            let wrong = ChunkBuf { task, bytes: ByteBuf::from(&output[1..]), offset: 1, attempt };
+            wire::send(stream, &ToRequester::Result(Box::new(long_result(&given)))).await;
+            let wrong = Chunk { at: 1, id: given.task.id, bytes: ByteBuf::from(&given.output()[1..]) };
             wire::send(stream, &ToRequester::Chunk(wrong)).await
         })
     };
@@ -274,11 +324,11 @@ async fn it_sends_chunks_out_of_order() {
 
 #[tokio::test]
 async fn it_leaves_in_the_middle_of_an_output() {
-    let way: Way = |stream, key, given| {
+    let way: Way = |stream, _, given| {
         Box::pin(async move {
+            wire::send(stream, &ToRequester::Result(Box::new(long_result(&given)))).await;
             let output = given.output();
-            wire::send(stream, &result(key, &given.offer, &given.task, &output)).await;
-            let half = chunk(given.attempt(), &output[..output.len() / 2]);
+            let half = Chunk { at: 0, id: given.task.id, bytes: ByteBuf::from(&output[..output.len() / 2]) };
             wire::send(stream, &ToRequester::Chunk(half)).await;
             false
         })

@@ -4,9 +4,9 @@ use std::{fs, io::Write, process::Stdio};
 
 use msm_node::command::{Devices, Invoke};
 use msm_protocol::{
-    ContentHash, Refusal, RefusalCode, cbor,
+    Refusal, RefusalCode, cbor,
     device::DeviceInfo,
-    job::{AttemptRef, Offer, Outcome, TaskHeader, ToRequester, ToWorker},
+    job::{Offer, Outcome, ToRequester, ToWorker},
     manifest::Engine,
     message::Discovery,
 };
@@ -23,7 +23,12 @@ fn shipped(name: &str) -> std::path::PathBuf {
 }
 
 /// What a worker makes of an offer and its one task: the engine that it names, and the output.
-async fn offered(peer: &Evil, worker: &Node, offer: &Offer, input: &[u8]) -> Result<(String, Vec<u8>), Refusal> {
+async fn offered(
+    peer: &Evil,
+    worker: &Node,
+    (offer, params): (&Offer, &str),
+    input: &[u8],
+) -> Result<(String, Vec<u8>), Refusal> {
     let mut stream = peer.open_job(worker.peer).await.unwrap();
     assert!(wire::send(&mut stream, &ToWorker::Offer(Box::new(offer.clone()))).await);
     let engine = match wire::receive(&mut stream).await {
@@ -31,15 +36,16 @@ async fn offered(peer: &Evil, worker: &Node, offer: &Offer, input: &[u8]) -> Res
         Some(ToRequester::Refuse(refusal)) => return Err(refusal),
         other => panic!("{other:?}"),
     };
-    let header = TaskHeader { hash: ContentHash::of(input), size: input.len() as u64, task: 0, count: 1, attempt: 0 };
-    assert!(wire::send(&mut stream, &ToWorker::Task(header)).await);
-    let attempt = AttemptRef { task: 0, attempt: 0 };
-    assert!(wire::send(&mut stream, &ToWorker::Chunk(wire::chunk(attempt, input))).await);
+    assert!(wire::send(&mut stream, &wire::job(0, params)).await);
+    assert!(wire::send(&mut stream, &wire::task(0, 0, input)).await);
+    for chunk in wire::chunks(0, input) {
+        assert!(wire::send(&mut stream, &ToWorker::Chunk(chunk)).await);
+    }
     loop {
         match wire::receive(&mut stream).await {
             Some(ToRequester::Chunk(chunk)) => return Ok((engine, chunk.bytes.into_vec())),
             Some(ToRequester::Result(result)) => assert!(matches!(result.outcome, Outcome::Done(_)), "{result:?}"),
-            Some(ToRequester::Heartbeat(_)) => {}
+            Some(ToRequester::Heartbeat(_) | ToRequester::Receipt(_)) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -72,23 +78,20 @@ async fn a_part_is_the_same_from_devices_that_lend_different_engines() {
     // 200 x 60 pixels, of which 12 rows above and below are the neighbours'.
     let mut tile: Vec<u8> = [200u32, 60, 12, 12].iter().flat_map(|n| n.to_le_bytes()).collect();
     tile.extend((0..200 * 60 * 4u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
-    let asked = |params: &str| {
-        let mut offer = wire::offer(&market, manifest, 2, params);
-        // What service.toml asks at least.
-        offer.need.battery = 10;
-        offer
-    };
+    let mut offer = wire::offer(&market, manifest, 2);
+    // What service.toml asks at least.
+    offer.need.battery = 10;
     for kind in ["box", "gaussian"] {
-        let offer = asked(&format!(r#"{{"kind":"{kind}","radius":12}}"#));
-        let (wasm, compiled) = offered(&peer, &workers[0], &offer, &tile).await.unwrap();
-        let (js, interpreted) = offered(&peer, &workers[1], &offer, &tile).await.unwrap();
+        let params = format!(r#"{{"kind":"{kind}","radius":12}}"#);
+        let (wasm, compiled) = offered(&peer, &workers[0], (&offer, &params), &tile).await.unwrap();
+        let (js, interpreted) = offered(&peer, &workers[1], (&offer, &params), &tile).await.unwrap();
         assert_eq!((&*wasm, &*js), ("wasm", "js"), "the publisher's first that the device lends");
         assert_eq!(compiled.len(), 8 + 200 * 36 * 4);
         assert!(compiled == interpreted, "{kind}");
     }
 
-    let offer = Offer { engine: Some(Engine::Wasm), ..asked("{}") };
-    let refusal = offered(&peer, &workers[1], &offer, &tile).await.unwrap_err();
+    let offer = Offer { engine: Some(Engine::Wasm), ..offer };
+    let refusal = offered(&peer, &workers[1], (&offer, "{}"), &tile).await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Constraint, "{refusal}");
     assert!(refusal.reason.contains("the job is to run in wasm, this device lends js (offer.engines)"), "{refusal}");
 }

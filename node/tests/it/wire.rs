@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::Stream;
 use msm_protocol::{
-    ContentHash, Envelope, JobId, PeerId, SecretKey, cbor,
+    ContentHash, Envelope, JobId, SecretKey, cbor,
     device::Requirements,
-    job::{AttemptRef, ChunkBuf, Done, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester},
+    job::{Chunk, Done, Job, Offer, Outcome, Receipt, TaskHeader, TaskOp, TaskResult, ToRequester, ToWorker},
+    limits::{CHUNK_BYTES, INLINE_BYTES},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
@@ -50,43 +51,53 @@ pub async fn receive_within<T: DeserializeOwned>(stream: &mut Stream, limit: Dur
 }
 
 /// An offer that asks nothing special.
-pub fn offer(market: &Market, manifest: ContentHash, version: u64, params: &str) -> Offer {
+pub fn offer(market: &Market, manifest: ContentHash, version: u64) -> Offer {
     Offer {
         op: TaskOp::Run,
         engine: None,
         v: 1,
-        job: JobId::from_bytes([7; 16]),
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: None },
-        tasks: 1,
         market: market.id,
-        params: params.to_owned(),
         version,
         manifest,
     }
 }
 
-/// The only chunk of a short input or output.
-pub fn chunk(attempt: AttemptRef, bytes: &[u8]) -> ChunkBuf {
-    ChunkBuf { task: attempt.task, bytes: ByteBuf::from(bytes), offset: 0, attempt: attempt.attempt }
+/// A job of one task.
+pub fn job(slot: u32, params: &str) -> ToWorker {
+    let job = JobId::from_bytes([7; 16]);
+    ToWorker::Job(Box::new(Job { job, slot, tasks: 1, params: params.to_owned() }))
+}
+
+/// The first task of the job in this slot, with its input in the frame when it is short.
+pub fn task(id: u64, slot: u32, input: &[u8]) -> ToWorker {
+    let bytes = (input.len() <= INLINE_BYTES).then(|| ByteBuf::from(input));
+    ToWorker::Task(TaskHeader { id, hash: ContentHash::of(input), size: input.len() as u64, slot, task: 0, bytes })
+}
+
+/// Bytes in chunks.
+pub fn chunks(id: u64, bytes: &[u8]) -> impl Iterator<Item = Chunk> {
+    let at = |n: usize| (n * CHUNK_BYTES) as u64;
+    bytes.chunks(CHUNK_BYTES).enumerate().map(move |(n, piece)| Chunk { at: at(n), id, bytes: ByteBuf::from(piece) })
 }
 
 /// The answer of an honest worker to one task, to be made worse.
-pub fn result(key: &SecretKey, offer: &Offer, task: &TaskHeader, output: &[u8]) -> ToRequester {
-    result_of(PeerId::of(&key.public()), key, offer, task, output)
+pub fn result(id: u64, output: &[u8]) -> TaskResult {
+    let bytes = Some(ByteBuf::from(output));
+    let done = Done { hash: ContentHash::of(output), size: output.len() as u64, bytes, cpu_us: 1 };
+    TaskResult { id, outcome: Outcome::Done(done) }
 }
 
-/// The same in the name of `peer`, signed by `key`.
-pub fn result_of(peer: PeerId, key: &SecretKey, offer: &Offer, task: &TaskHeader, output: &[u8]) -> ToRequester {
-    let receipt = Receipt {
-        v: 1,
-        job: offer.job,
-        peer,
-        task: task.task,
-        input: task.hash,
-        output: ContentHash::of(output),
-        package: offer.manifest,
-    };
-    let receipt = Envelope::sign(&receipt, &[key]).unwrap().to_vec().unwrap();
-    let done = Done { size: output.len() as u64, cpu_us: 1, receipt: ByteBuf::from(receipt) };
-    ToRequester::Result(Box::new(TaskResult { task: task.task, attempt: task.attempt, outcome: Outcome::Done(done) }))
+/// The frame of a receipt, signed by `key`.
+pub fn receipt(key: &SecretKey, receipt: &Receipt) -> ToRequester {
+    ToRequester::Receipt(ByteBuf::from(Envelope::sign(receipt, &[key]).unwrap().to_vec().unwrap()))
+}
+
+/// What an honest worker would have answered with this output, but for the time that it took.
+pub fn result_like(seen: &TaskResult, output: &[u8]) -> TaskResult {
+    let mut result = result(seen.id, output);
+    if let (Outcome::Done(mine), Outcome::Done(seen)) = (&mut result.outcome, &seen.outcome) {
+        mine.cpu_us = seen.cpu_us;
+    }
+    result
 }

@@ -184,6 +184,7 @@ impl Driver<'_> {
         Some(Evidence {
             v: 1,
             by: liar.by,
+            job: self.record.report.job_id,
             task: liar.task,
             time: unix_now(),
             count: self.count,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use msm_protocol::{
     ContentHash, PeerId, Refusal, RefusalCode,
     job::{AttemptRef, TaskOp},
-    limits::{CREDIT, LEASE_MIN},
+    limits::{CREDIT_MAX, LEASE_MIN},
 };
 use msm_sandbox::{Package, Work};
 use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Selection, Worker};
@@ -32,11 +32,14 @@ use super::{
 use crate::{
     blob::Blob,
     command::{self, CommandError, ErrorCode, Event, OnLoss},
-    node::context::Context,
+    node::{
+        context::Context,
+        lanes::{JobTerms, LaneKey},
+    },
 };
 
 /// Commands that may wait for one worker's stream: its credit, and a cancel for each.
-const COMMANDS: usize = 4 * CREDIT as usize;
+const COMMANDS: usize = 4 * CREDIT_MAX as usize;
 /// Notes kept of what went wrong in one job.
 pub(super) const NOTES: usize = 64;
 /// Reports of all streams that may wait for the driver.
@@ -63,8 +66,14 @@ impl Invocation {
             let service = self.record.report.service.clone();
             self.ctx.emit(Event::JobStarted { job_id: self.record.report.job_id, service, tasks });
         }
-        let offer = self.offer(resolved, op, tasks);
-        let terms = Arc::new(Terms { offer, count, output_limit: resolved.installed.budget().output });
+        let offer = self.offer(resolved, op);
+        let job = JobTerms {
+            job: self.record.report.job_id,
+            tasks: count,
+            params: resolved.params.clone(),
+            output_limit: resolved.installed.budget().output,
+        };
+        let terms = Arc::new(Terms { key: LaneKey::of(&offer), offer, job });
         let (reports, receiver) = mpsc::channel(REPORTS);
         // Requesters that were refused together must not come back together.
         let seed = u64::from_le_bytes(self.record.report.job_id.random());
@@ -80,7 +89,7 @@ impl Invocation {
                         OnLoss::Local => msm_scheduler::OnLoss::Local,
                         OnLoss::Partial => msm_scheduler::OnLoss::Partial,
                     },
-                    credit: CREDIT,
+                    credit: CREDIT_MAX,
                     lease: LEASE_MIN,
                     seed,
                     // A split asks what no other device may be able to say again.

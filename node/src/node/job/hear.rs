@@ -49,7 +49,10 @@ impl Driver<'_> {
                 self.hire_spare();
             }
             FromRemote::Lied(peer, what) => {
-                self.ctx.ban(peer, BAN, &what).await;
+                // Its lane has done so already, unless it is this job that found out.
+                if !self.ctx.is_banned(&peer) {
+                    self.ctx.ban(peer, BAN, &what).await;
+                }
                 self.leave(peer, what.clone());
                 self.handle(Input::WorkerLost { worker: Worker::Remote(peer), reason: what });
             }

@@ -226,19 +226,16 @@ impl Invocation {
         self.ctx.sandbox.call(call).await.map(|output| output.bytes).map_err(|refusal| error_of(&refusal))
     }
 
-    fn offer(&self, resolved: &Resolved, op: TaskOp, tasks: u32) -> Offer {
+    fn offer(&self, resolved: &Resolved, op: TaskOp) -> Offer {
         let Installed { manifest, engine, .. } = &*resolved.installed;
         // Variants that give the same bytes may be mixed; others must not be, nor when the caller has chosen.
         let free = manifest.work.deterministic && self.invoke.engine.is_none();
         Offer {
             v: 1,
             op,
-            job: self.record.report.job_id,
             need: resolved.need.clone(),
-            tasks,
             engine: (!free).then_some(*engine),
             market: resolved.market,
-            params: resolved.params.to_string(),
             version: resolved.index_version,
             manifest: resolved.release.manifest,
         }

@@ -1,27 +1,23 @@
-//! The requester's side of one job stream: offers the job to one worker, sends it tasks, checks its results.
+//! The requester's side of one worker in one job: a seat on a lane, and what the driver and the lane tell each other.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use msm_protocol::{
-    ContentHash, Envelope, PeerId, Refusal,
-    job::{AttemptRef, Offer, Outcome, Receipt, TaskHeader, ToRequester, ToWorker},
+    ContentHash, PeerId, Refusal,
+    job::{AttemptRef, Offer},
     manifest::Engine,
 };
-use msm_scheduler::{Input, OutputId, Worker};
+use msm_scheduler::{Input, Worker};
 use tokio::sync::mpsc;
 
 use crate::{
     blob::Blob,
     node::{
         context::Context,
-        frames::{self, Assembly, FrameError, FrameWriter},
-        packages,
+        lanes::{DESK, Delivery, Desk, JobTerms, LaneKey, Lanes, Report, Seat, TooMany},
     },
 };
-
-/// A worker may fetch the package first; after this it is as good as absent.
-const ACCEPT_TIME: Duration = Duration::from_secs(15);
 
 /// To one worker's stream.
 #[derive(Debug)]
@@ -39,25 +35,25 @@ pub enum FromRemote {
     Input(Input, Option<Blob>),
     /// The offer was taken; the service runs in `engine` there, if it named one.
     Ready { peer: PeerId, credit: u32, engine: Option<Engine> },
-    /// The worker has signed for these outputs; it comes before the result.
-    Receipt { peer: PeerId, claims: Vec<(u32, ContentHash)>, envelope: Bytes },
     /// The offer was not taken.
     Refused(PeerId, Refusal),
-    /// The worker sent a result that it cannot have computed honestly or did not sign.
+    /// The worker did what no honest worker does.
     Lied(PeerId, String),
+    /// The worker has signed for these results of the job; the envelope vouches for others too.
+    Receipt { peer: PeerId, claims: Vec<(u32, ContentHash)>, envelope: Bytes },
 }
 
 /// What a stream needs to know of its job.
 pub struct Terms {
     /// The offer, the same for every worker.
     pub offer: Offer,
-    /// Tasks in the job.
-    pub count: u32,
-    /// Bytes of one task's output at most.
-    pub output_limit: u64,
+    /// The lane that it asks for.
+    pub key: LaneKey,
+    /// The job.
+    pub job: JobTerms,
 }
 
-/// Runs one worker's stream until the job is over (the command channel closes) or the worker is lost.
+/// Serves one worker until the job is over (the command channel closes) or the worker is lost.
 pub async fn run(
     ctx: Arc<Context>,
     peer: PeerId,
@@ -65,174 +61,107 @@ pub async fn run(
     mut commands: mpsc::Receiver<ToRemote>,
     events: mpsc::Sender<FromRemote>,
 ) {
-    let worker = Worker::Remote(peer);
-    let lost = |reason: String| FromRemote::Input(Input::WorkerLost { worker, reason }, None);
-    let stream = match ctx.net.open_job(peer).await {
-        Ok(stream) => stream,
-        Err(error) => return drop(events.send(lost(error.to_string())).await),
+    let (mut seat, mut reports) = match attach(&ctx, peer, &terms) {
+        Ok(attached) => attached,
+        Err(error) => return drop(events.send(lost(peer, error.to_string())).await),
     };
-    let (mut frames, writer) = frames::open::<ToRequester>(stream);
-    if writer.send(&ToWorker::Offer(Box::new(terms.offer.clone()))).await.is_err() {
-        return drop(events.send(lost("stream broke".into())).await);
-    }
-    let accept = match tokio::time::timeout(ACCEPT_TIME, frames.recv()).await {
-        Ok(Some(Ok(ToRequester::Accept(accept)))) => accept,
-        Ok(Some(Ok(ToRequester::Refuse(refusal)))) => {
-            return drop(events.send(FromRemote::Refused(peer, refusal.sanitised())).await);
-        }
-        Ok(Some(Ok(_))) => return drop(events.send(lost("it answered no offer".into())).await),
-        Ok(Some(Err(error))) => return drop(events.send(lost(error.to_string())).await),
-        Ok(None) => return drop(events.send(lost("it closed the stream".into())).await),
-        Err(_) => return drop(events.send(lost(format!("no answer in {} s", ACCEPT_TIME.as_secs()))).await),
-    };
-    let ready = FromRemote::Ready { peer, credit: accept.credit, engine: packages::engine_named(&accept.engine) };
-    if events.send(ready).await.is_err() {
-        return;
-    }
-    let mut remote = Remote { peer, worker, terms, writer, sent: HashMap::new(), arriving: HashMap::new() };
+    let mut remote = Remote { peer, sent: HashMap::new(), has_heard: false, is_ready: false };
     loop {
-        let step = tokio::select! {
+        tokio::select! {
             command = commands.recv() => match command {
-                Some(command) => remote.command(command).await,
-                None => {
-                    let _ = remote.writer.send(&ToWorker::Done).await;
-                    return;
+                Some(ToRemote::Start { attempt, input, hash }) => {
+                    // A lane that has ended says so in its last report.
+                    seat.start(attempt, input.clone(), hash);
+                    remote.sent.insert(attempt, (input, hash));
                 }
+                Some(ToRemote::Cancel(attempt)) => {
+                    seat.cancel(attempt);
+                    remote.sent.remove(&attempt);
+                }
+                None => return,
             },
-            frame = frames.recv() => match frame {
-                Some(Ok(frame)) => remote.frame(frame),
-                Some(Err(FrameError::Io(error))) => Err(lost(error.to_string())),
-                Some(Err(error)) => Err(remote.lied(error.to_string())),
-                None => Err(lost("connection closed".into())),
+            report = reports.recv() => match report {
+                // A warm lane that breaks before its worker has said a word about this job was broken before. Once.
+                Some(Report::Lost(reason)) if seat.is_warm && !remote.has_heard => {
+                    tracing::debug!(peer = peer.short(), reason, "a warm lane was broken");
+                    (seat, reports) = match attach(&ctx, peer, &terms) {
+                        Ok(attached) => attached,
+                        Err(error) => return drop(events.send(lost(peer, error.to_string())).await),
+                    };
+                    seat.is_warm = false;
+                    for (attempt, (input, hash)) in &remote.sent {
+                        seat.start(*attempt, input.clone(), *hash);
+                    }
+                }
+                Some(report) => {
+                    let (event, delivery, ended) = remote.report(report);
+                    if let Some(event) = event && events.send(event).await.is_err() {
+                        return;
+                    }
+                    drop(delivery);
+                    if ended {
+                        return;
+                    }
+                }
+                None => return drop(events.send(lost(peer, "the lane was closed")).await),
             },
-        };
-        let (event, ended) = match step {
-            Ok(Some(event)) => (event, false),
-            Ok(None) => continue,
-            Err(event) => (event, true),
-        };
-        if events.send(event).await.is_err() || ended {
-            return;
         }
     }
 }
 
-/// A result whose bytes are arriving.
-struct Arriving {
-    assembly: Assembly,
-    output: OutputId,
+fn attach(ctx: &Arc<Context>, peer: PeerId, terms: &Terms) -> Result<(Seat, mpsc::Receiver<Report>), TooMany> {
+    let (desk, reports) = mpsc::channel(DESK);
+    let seat = Lanes::attach(ctx, peer, terms.key, &terms.offer, terms.job.clone(), Desk::Job(desk))?;
+    Ok((seat, reports))
+}
+
+fn lost(peer: PeerId, reason: impl Into<String>) -> FromRemote {
+    FromRemote::Input(Input::WorkerLost { worker: Worker::Remote(peer), reason: reason.into() }, None)
 }
 
 struct Remote {
     peer: PeerId,
-    worker: Worker,
-    terms: Arc<Terms>,
-    writer: FrameWriter,
-    /// Input hashes of attempts that were sent and not answered.
-    sent: HashMap<AttemptRef, ContentHash>,
-    arriving: HashMap<AttemptRef, Arriving>,
+    /// Inputs of attempts that were sent and not answered.
+    sent: HashMap<AttemptRef, (Blob, ContentHash)>,
+    /// The worker has said something about this job.
+    has_heard: bool,
+    /// The driver knows that the worker takes tasks.
+    is_ready: bool,
 }
 
-/// `Ok` goes on, with or without something to report; `Err` is the last report.
-type Step = Result<Option<FromRemote>, FromRemote>;
-
 impl Remote {
-    fn lost(&self, reason: impl Into<String>) -> FromRemote {
-        FromRemote::Input(Input::WorkerLost { worker: self.worker, reason: reason.into() }, None)
-    }
-
-    async fn command(&mut self, command: ToRemote) -> Step {
-        let sent = match command {
-            ToRemote::Start { attempt, input, hash } => {
-                self.sent.insert(attempt, hash);
-                let AttemptRef { task, attempt: number } = attempt;
-                let count = self.terms.count;
-                let header = TaskHeader { hash, size: input.len(), task, count, attempt: number };
-                let input = input.whole().await.map_err(|error| self.lost(error.to_string()))?;
-                self.writer.send_bulk(&ToWorker::Task(header), attempt, input).await
+    /// What the driver is told, what is held until it has taken it, and whether it is the last.
+    fn report(&mut self, report: Report) -> (Option<FromRemote>, Delivery, bool) {
+        let (peer, worker) = (self.peer, Worker::Remote(self.peer));
+        // A warm lane says by itself that it is ready.
+        self.has_heard |= !matches!(report, Report::Ready { .. });
+        let mut delivery = None;
+        let event = match report {
+            Report::Ready { .. } if self.is_ready => return (None, None, false),
+            Report::Ready { credit, engine } => {
+                self.is_ready = true;
+                FromRemote::Ready { peer, credit, engine }
             }
-            ToRemote::Cancel(attempt) => {
-                // An answer that crosses the cancel is dropped by the scheduler.
-                self.writer.cancel(&ToWorker::Cancel(attempt), attempt).await
+            Report::Heartbeat(attempts) => FromRemote::Input(Input::Heartbeat { worker, attempts }, None),
+            Report::Result(attempt, output, bytes, held) => {
+                self.sent.remove(&attempt);
+                delivery = held;
+                FromRemote::Input(Input::Result { worker, attempt, output }, Some(bytes.into()))
             }
+            Report::Failed(attempt, refusal) => {
+                self.sent.remove(&attempt);
+                FromRemote::Input(Input::Failed { worker, attempt, refusal }, None)
+            }
+            Report::Receipt(claims, envelope) => {
+                let claims = claims.iter().map(|claim| (claim.task, claim.output)).collect();
+                FromRemote::Receipt { peer, claims, envelope }
+            }
+            // A worker that was ready and takes the job no more has left it.
+            Report::Refused(refusal) if self.is_ready => return (Some(lost(peer, refusal.to_string())), None, true),
+            Report::Refused(refusal) => return (Some(FromRemote::Refused(peer, refusal)), None, true),
+            Report::Lied(what) => return (Some(FromRemote::Lied(peer, what)), None, true),
+            Report::Silent(reason) | Report::Lost(reason) => return (Some(lost(peer, reason)), None, true),
         };
-        sent.map(|()| None).map_err(|_| self.lost("connection closed"))
-    }
-
-    fn frame(&mut self, frame: ToRequester) -> Step {
-        let worker = self.worker;
-        match frame {
-            ToRequester::Heartbeat(heartbeat) => {
-                Ok(Some(FromRemote::Input(Input::Heartbeat { worker, attempts: heartbeat.attempts }, None)))
-            }
-            ToRequester::Result(result) => {
-                let attempt = AttemptRef { task: result.task, attempt: result.attempt };
-                let Some(input) = self.sent.remove(&attempt) else {
-                    return Err(self.lied("a result that was not asked for"));
-                };
-                match result.outcome {
-                    Outcome::Failed(refusal) => {
-                        let refusal = refusal.sanitised();
-                        Ok(Some(FromRemote::Input(Input::Failed { worker, attempt, refusal }, None)))
-                    }
-                    Outcome::Done(done) => {
-                        let receipt = self.receipt(attempt, input, &done.receipt).map_err(|why| self.lied(why))?;
-                        let output = OutputId { hash: receipt.output, size: done.size };
-                        let assembly = Assembly::new(output.hash, done.size, self.terms.output_limit)
-                            .map_err(|error| self.lied(error.to_string()))?;
-                        self.arriving.insert(attempt, Arriving { assembly, output });
-                        if done.size == 0 {
-                            return self.finish(attempt);
-                        }
-                        let claims = vec![(attempt.task, output.hash)];
-                        let envelope = Bytes::from(done.receipt.into_vec());
-                        Ok(Some(FromRemote::Receipt { peer: self.peer, claims, envelope }))
-                    }
-                }
-            }
-            ToRequester::Chunk(chunk) => {
-                let attempt = AttemptRef { task: chunk.task, attempt: chunk.attempt };
-                let Some(arriving) = self.arriving.get_mut(&attempt) else {
-                    return Err(self.lied("a chunk that belongs to no result"));
-                };
-                match arriving.assembly.add(&chunk) {
-                    // A slow link is not a dead worker.
-                    Ok(None) => Ok(Some(FromRemote::Input(Input::Heartbeat { worker, attempts: vec![attempt] }, None))),
-                    Ok(Some(bytes)) => self.report(attempt, bytes),
-                    Err(error) => Err(self.lied(error.to_string())),
-                }
-            }
-            ToRequester::Refuse(refusal) => Err(self.lost(refusal.sanitised().to_string())),
-            ToRequester::Accept(_) => Err(self.lied("it accepted twice")),
-        }
-    }
-
-    fn finish(&mut self, attempt: AttemptRef) -> Step {
-        match self.arriving.get_mut(&attempt).map(|arriving| arriving.assembly.finish()) {
-            Some(Ok(bytes)) => self.report(attempt, bytes),
-            _ => Err(self.lied("an empty output with another hash")),
-        }
-    }
-
-    fn report(&mut self, attempt: AttemptRef, bytes: Bytes) -> Step {
-        let Some(arriving) = self.arriving.remove(&attempt) else { return Ok(None) };
-        let input = Input::Result { worker: self.worker, attempt, output: arriving.output };
-        Ok(Some(FromRemote::Input(input, Some(bytes.into()))))
-    }
-
-    /// Checks the worker's signature and that it signed for this very task.
-    fn receipt(&self, attempt: AttemptRef, input: ContentHash, bytes: &[u8]) -> Result<Receipt, String> {
-        let key = self.peer.key().map_err(|e| e.to_string())?;
-        let envelope = Envelope::from_slice::<Receipt>(bytes).map_err(|e| e.to_string())?;
-        let receipt = envelope.verify_from::<Receipt>(&key).map_err(|e| e.to_string())?.into_inner();
-        let Offer { job, manifest: package, .. } = self.terms.offer;
-        // Only the output's hash is the worker's to say.
-        let expected =
-            Receipt { v: 1, job, peer: self.peer, task: attempt.task, input, output: receipt.output, package };
-        if receipt == expected { Ok(receipt) } else { Err("a receipt for something else".into()) }
-    }
-
-    fn lied(&self, what: impl Into<String>) -> FromRemote {
-        FromRemote::Lied(self.peer, what.into())
+        (Some(event), delivery, false)
     }
 }

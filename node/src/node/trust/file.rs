@@ -158,6 +158,7 @@ mod tests {
         let evidence = |task| Evidence {
             v: 1,
             by: peer(1),
+            job: msm_protocol::JobId::from_bytes([0; 16]),
             task,
             time: 1,
             count: 1,

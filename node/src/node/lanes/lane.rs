@@ -1,0 +1,303 @@
+//! The task of one lane: opens its stream, reads what its worker says, and ends it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use libp2p::Stream;
+use msm_protocol::{
+    PeerId, Refusal,
+    job::{ChunkHead, Done, Outcome, TaskResult, ToRequester},
+    limits::{CREDIT_MAX, LEASE_MIN},
+};
+use msm_scheduler::OutputId;
+use tokio::{sync::Semaphore, time::MissedTickBehavior};
+
+use super::{
+    LaneKey, WARM_TIME,
+    state::{Delivery, Live, Report, State},
+};
+use crate::{
+    net::NetHandle,
+    node::{
+        context::Context,
+        fetch::BAN,
+        frames::{self, Assembly, Frame, FrameError, Outbox, StreamReader},
+    },
+};
+
+/// A worker may fetch the package first; after this it is as good as absent.
+const ACCEPT_TIME: Duration = Duration::from_secs(15);
+/// A worker signs for its results within a second; one that has not after this will not. *Judgement.*
+const RECEIPT_WAIT: Duration = Duration::from_secs(10);
+/// A worker says every second that it works.
+const SILENCE: Duration = LEASE_MIN;
+/// Time is looked at this often: nothing here is due to the millisecond.
+const TICK: Duration = Duration::from_secs(1);
+/// Outputs that were received and not taken by their jobs, KiB; then the lane is not read. *Judgement: a few whole ones.*
+const DELIVERY_KIB: u32 = 32 * 1024;
+/// A job that takes no output for so long is stuck, and must not hold the lane for others.
+const DELIVERY_TIME: Duration = Duration::from_secs(60);
+
+/// How a lane ends.
+#[derive(Debug)]
+enum Ended {
+    /// Nobody needs it.
+    Idle,
+    /// The worker does not take the service.
+    Refused(Refusal),
+    /// The worker is gone, or left.
+    Lost(String),
+    /// The worker says nothing any more.
+    Silent,
+    /// The worker did what no honest worker does.
+    Lied(String),
+}
+
+/// Runs one lane to its end.
+pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKey, outbox: Arc<Outbox<State>>) {
+    let opened = net.open_job(peer).await;
+    drop(net);
+    let ended = match opened {
+        Ok(stream) => read(peer, stream, &outbox).await,
+        Err(error) => Ended::Lost(error.to_string()),
+    };
+    tracing::debug!(peer = peer.short(), ?ended, "lane ended");
+    let ctx = ctx.upgrade();
+    if let (Some(ctx), Ended::Lied(what)) = (&ctx, &ended) {
+        ctx.ban(peer, BAN, what).await;
+    }
+    // Out of the table first: who hears of the end and tries again must not find it.
+    if let Some(ctx) = &ctx {
+        ctx.lanes.remove(peer, key, &outbox);
+    }
+    outbox.change(|state| {
+        state.end(|| match &ended {
+            Ended::Idle => Report::Lost("the lane was closed".into()),
+            Ended::Refused(refusal) => Report::Refused(refusal.clone()),
+            Ended::Lost(reason) => Report::Lost(reason.clone()),
+            Ended::Silent => Report::Silent(format!("silent for {} s", SILENCE.as_secs())),
+            Ended::Lied(what) => Report::Lied(what.clone()),
+        });
+    });
+}
+
+async fn read(peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ended {
+    let (mut frames, mut writer) = frames::open(stream, outbox.clone());
+    let delivery = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
+    let now = Instant::now();
+    let mut reader = Reader { peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now };
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = loop {
+        let step = tokio::select! {
+            frame = frames.next() => match frame {
+                Ok(None) if outbox.lock().is_open() => Err(Ended::Lost("connection closed".into())),
+                Ok(None) => Err(Ended::Idle),
+                other => reader.all(other, &mut frames).await,
+            },
+            written = &mut writer => match written {
+                // All is said; the worker closes its half.
+                Ok(Ok(())) => return reader.rest(&mut frames).await,
+                Ok(Err(error)) => Err(Ended::Lost(error.to_string())),
+                Err(error) => Err(Ended::Lost(error.to_string())),
+            },
+            _ = tick.tick() => reader.tick(),
+        };
+        if let Err(ended) = step {
+            break ended;
+        }
+    };
+    if !matches!(ended, Ended::Idle) {
+        // What waits to be written is for nobody.
+        writer.abort();
+    }
+    ended
+}
+
+/// An output whose bytes are arriving.
+struct Arriving {
+    live: Live,
+    output: OutputId,
+    assembly: Assembly,
+    delivery: Delivery,
+}
+
+struct Reader<'a> {
+    peer: PeerId,
+    outbox: &'a Arc<Outbox<State>>,
+    arriving: HashMap<u64, Arriving>,
+    delivery: Arc<Semaphore>,
+    opened: Instant,
+    heard: Instant,
+}
+
+fn lied(what: impl Into<String>) -> Ended {
+    Ended::Lied(what.into())
+}
+
+impl Reader<'_> {
+    /// Handles a frame and all that were read with it.
+    async fn all(
+        &mut self,
+        first: Result<Option<Frame<ToRequester>>, FrameError>,
+        frames: &mut StreamReader,
+    ) -> Result<(), Ended> {
+        self.heard = Instant::now();
+        let mut next = first;
+        loop {
+            match next {
+                Ok(Some(Frame::Message(message))) => self.message(message)?,
+                Ok(Some(Frame::Chunk(head))) => {
+                    if let Some(buffer) = self.chunk(&head).await? {
+                        frames.read_into(buffer);
+                    }
+                }
+                Ok(Some(Frame::Body(head, buffer))) => self.body(&head, buffer)?,
+                Ok(None) => return Ok(()),
+                Err(FrameError::Io(error)) => return Err(Ended::Lost(error.to_string())),
+                Err(error) => return Err(lied(error.to_string())),
+            }
+            next = frames.ready();
+        }
+    }
+
+    fn message(&mut self, message: ToRequester) -> Result<(), Ended> {
+        let mut state = self.outbox.lock();
+        match message {
+            ToRequester::Accept(accept) => {
+                if !state.accepted(&accept) {
+                    return Err(lied("it accepted twice"));
+                }
+                tracing::debug!(peer = self.peer.short(), credit = accept.credit, "lane open");
+            }
+            ToRequester::Refuse(refusal) if state.is_accepted() => {
+                return Err(Ended::Lost(refusal.sanitised().to_string()));
+            }
+            ToRequester::Refuse(refusal) => return Err(Ended::Refused(refusal.sanitised())),
+            _ if !state.is_accepted() => return Err(lied("it answered no offer")),
+            ToRequester::JobRefused(refused) => state.refused(refused.slot, refused.refusal.sanitised(), self.heard),
+            ToRequester::Heartbeat(heartbeat) if heartbeat.ids.len() > CREDIT_MAX as usize => {
+                return Err(lied("it works on more than it was given"));
+            }
+            // Nothing to be written comes of it.
+            ToRequester::Heartbeat(heartbeat) => return Ok(state.heartbeat(&heartbeat.ids)),
+            ToRequester::Receipt(bytes) => return state.receipt(&bytes).map_err(Ended::Lied),
+            ToRequester::Chunk(_) => return Err(lied("an empty chunk")),
+            ToRequester::Result(result) => {
+                drop(state);
+                return self.result(*result);
+            }
+        }
+        drop(state);
+        // There may be room for tasks now.
+        self.outbox.change(|_| ());
+        Ok(())
+    }
+
+    fn result(&mut self, result: TaskResult) -> Result<(), Ended> {
+        let TaskResult { id, outcome } = result;
+        let output = match &outcome {
+            Outcome::Done(done) => Some(done.hash),
+            Outcome::Failed(_) => None,
+        };
+        let answered = self.outbox.change(|state| state.answered(id, output, self.heard));
+        let live = answered.ok_or_else(|| lied("a result that was not asked for"))?;
+        let Done { hash, size, bytes, .. } = match outcome {
+            Outcome::Failed(refusal) => {
+                self.tell(&live, Report::Failed(live.attempt, refusal.sanitised()));
+                return Ok(());
+            }
+            Outcome::Done(done) => done,
+        };
+        let wrong = |error: frames::AssemblyError| lied(error.to_string());
+        let mut assembly = Assembly::new(hash, size, live.output_limit).map_err(wrong)?;
+        let output = OutputId { hash, size };
+        match assembly.at_once(bytes.map(|bytes| bytes.into_vec())).map_err(wrong)? {
+            Some(bytes) => self.tell(&live, Report::Result(live.attempt, output, bytes, None)),
+            None => drop(self.arriving.insert(id, Arriving { live, output, assembly, delivery: None })),
+        }
+        Ok(())
+    }
+
+    /// Where the bytes of a chunk go.
+    async fn chunk(&mut self, head: &ChunkHead) -> Result<Option<Vec<u8>>, Ended> {
+        let Some(arriving) = self.arriving.get_mut(&head.id) else {
+            return Err(lied("a chunk that belongs to no result"));
+        };
+        if arriving.delivery.is_none() {
+            let kib = u32::try_from(arriving.assembly.size().div_ceil(1024)).unwrap_or(u32::MAX).min(DELIVERY_KIB);
+            let permit = self.delivery.clone().acquire_many_owned(kib);
+            match tokio::time::timeout(DELIVERY_TIME, permit).await {
+                Ok(Ok(permit)) => arriving.delivery = Some(permit),
+                _ => return Err(Ended::Lost("its outputs were not taken in time".into())),
+            }
+        }
+        arriving.assembly.buffer(head).map(Some).map_err(|error| lied(error.to_string()))
+    }
+
+    fn body(&mut self, head: &ChunkHead, buffer: Vec<u8>) -> Result<(), Ended> {
+        let Some(arriving) = self.arriving.get_mut(&head.id) else { return Ok(()) };
+        match arriving.assembly.filled(head, buffer).map_err(|error| lied(error.to_string()))? {
+            None => {
+                let live = arriving.live;
+                // A slow link is not a dead worker.
+                self.tell(&live, Report::Heartbeat(vec![live.attempt]));
+            }
+            Some(bytes) => self.finished(head.id, bytes),
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, id: u64, bytes: Bytes) {
+        if let Some(Arriving { live, output, delivery, .. }) = self.arriving.remove(&id) {
+            self.tell(&live, Report::Result(live.attempt, output, bytes, delivery));
+        }
+    }
+
+    fn tell(&self, live: &Live, report: Report) {
+        if !live.is_cancelled {
+            self.outbox.lock().tell(live.slot, report);
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Ended> {
+        let now = Instant::now();
+        let over = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        let state = self.outbox.lock();
+        if !state.is_accepted() && over(self.opened, ACCEPT_TIME) {
+            return Err(Ended::Lost(format!("no answer in {} s", ACCEPT_TIME.as_secs())));
+        }
+        if state.owes_since().is_some_and(|since| over(since, RECEIPT_WAIT)) {
+            return Err(lied(format!("it signed for no result in {} s", RECEIPT_WAIT.as_secs())));
+        }
+        if state.is_accepted() && state.is_working() && over(self.heard, SILENCE) {
+            return Err(Ended::Silent);
+        }
+        if state.is_open() && state.idle_since().is_some_and(|since| over(since, WARM_TIME)) {
+            drop(state);
+            self.outbox.change(State::close);
+        }
+        Ok(())
+    }
+
+    /// Hears what a worker has to say after the good-bye: its last word for its results.
+    async fn rest(&mut self, frames: &mut StreamReader) -> Ended {
+        let all = async {
+            loop {
+                match frames.next().await {
+                    Ok(None) => return Ended::Idle,
+                    other => {
+                        if let Err(ended) = self.all(other, frames).await {
+                            return ended;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(RECEIPT_WAIT, all).await.unwrap_or(Ended::Idle)
+    }
+}

@@ -1,0 +1,330 @@
+//! Stories of one lane, told without a stream.
+
+use msm_protocol::{
+    MarketId, RefusalCode, SecretKey, cbor,
+    device::Requirements,
+    job::TaskOp,
+    limits::{CLAIMS, JOBS_PER_LANE},
+};
+
+use super::*;
+
+const ROOM: usize = 64 * 1024;
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn peer() -> PeerId {
+    PeerId::of(&key(5).public())
+}
+
+fn offer() -> Offer {
+    Offer {
+        v: 1,
+        op: TaskOp::Run,
+        need: Requirements { eqs: 0.0, gps: false, battery: 0, network: None },
+        engine: None,
+        market: MarketId::from_bytes([1; 32]),
+        version: 1,
+        manifest: ContentHash::of(b"manifest"),
+    }
+}
+
+/// A lane whose offer was taken, with this credit.
+fn open(credit: u32) -> State {
+    let mut lane = State::new(peer(), offer(), Instant::now());
+    said(&mut lane);
+    assert!(lane.accepted(&Accept { credit, engine: "js".into() }));
+    lane
+}
+
+/// A job of this number on the lane.
+fn job(lane: &mut State, n: u8) -> (u32, mpsc::Receiver<Report>) {
+    let (desk, reports) = mpsc::channel(DESK);
+    let terms = JobTerms { job: JobId::from_bytes([n; 16]), tasks: 9, params: "{}".into(), output_limit: 1 << 20 };
+    (lane.attach(terms, Desk::Job(desk), JOBS_PER_LANE).unwrap(), reports)
+}
+
+fn attempt(task: u32) -> AttemptRef {
+    AttemptRef { task, attempt: 0 }
+}
+
+fn start(lane: &mut State, slot: u32, task: u32, size: usize) {
+    let input = Bytes::from(vec![task as u8; size]);
+    let hash = ContentHash::of(&input);
+    assert!(lane.start(slot, attempt(task), input.into(), hash));
+}
+
+/// Everything that would be written until nothing is left, one word for each frame.
+fn said(lane: &mut State) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        let mut batch = Vec::new();
+        let next = lane.fill(&mut batch, ROOM);
+        let mut rest = &batch[..];
+        while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+            let (frame, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+            rest = tail;
+            said.push(match cbor::from_slice(frame, frame.len()).unwrap() {
+                ToWorker::Offer(_) => "offer".into(),
+                ToWorker::Job(job) => format!("job {}", job.slot),
+                ToWorker::Task(task) => format!("task {} of {} as {}", task.task, task.slot, task.id),
+                ToWorker::Cancel(id) => format!("cancel {id}"),
+                ToWorker::Over(slot) => format!("over {slot}"),
+                ToWorker::Done => "done".into(),
+                ToWorker::Chunk(_) => unreachable!("written by hand"),
+            });
+        }
+        match next {
+            Next::More => {}
+            Next::Chunk(head, piece) => {
+                assert_eq!(head.len as u64, piece.len());
+                said.push(format!("chunk {} {}", head.id, head.at));
+            }
+            Next::Idle => return said,
+            Next::End => {
+                said.push("end".into());
+                return said;
+            }
+        }
+    }
+}
+
+fn heard(reports: &mut mpsc::Receiver<Report>) -> Vec<String> {
+    let mut heard = Vec::new();
+    while let Ok(report) = reports.try_recv() {
+        heard.push(match report {
+            Report::Ready { credit, .. } => format!("ready {credit}"),
+            Report::Heartbeat(attempts) => format!("at {:?}", attempts.iter().map(|it| it.task).collect::<Vec<_>>()),
+            Report::Receipt(claims, _) => format!("signed {:?}", claims.iter().map(|it| it.task).collect::<Vec<_>>()),
+            other => format!("{other:?}"),
+        });
+    }
+    heard
+}
+
+/// The worker's signed word, as it would honestly be.
+fn receipt(signer: u8, claims: &[Claim], package: &[u8]) -> Vec<u8> {
+    let receipt = Receipt { v: 1, peer: peer(), claims: claims.to_vec(), package: ContentHash::of(package) };
+    Envelope::sign(&receipt, &[&key(signer)]).unwrap().to_vec().unwrap()
+}
+
+#[test]
+fn the_first_tasks_do_not_wait_for_the_answer_to_the_offer() {
+    let mut lane = State::new(peer(), offer(), Instant::now());
+    let (slot, mut reports) = job(&mut lane, 1);
+    (0..4).for_each(|task| start(&mut lane, slot, task, 10));
+    assert_eq!(said(&mut lane), ["offer", "job 0", "task 0 of 0 as 0", "task 1 of 0 as 1"], "as many as CREDIT");
+    assert!(heard(&mut reports).is_empty());
+    assert!(lane.accepted(&Accept { credit: 3, engine: "js".into() }));
+    assert!(!lane.accepted(&Accept { credit: 3, engine: "js".into() }), "once");
+    assert_eq!(heard(&mut reports), ["ready 3"]);
+    assert_eq!(said(&mut lane), ["task 2 of 0 as 2"], "as many as its credit");
+    lane.answered(1, None, Instant::now()).unwrap();
+    assert_eq!(said(&mut lane), ["task 3 of 0 as 3"]);
+}
+
+#[test]
+fn inputs_sent_before_the_answer_are_bounded() {
+    let mut lane = State::new(peer(), offer(), Instant::now());
+    let (slot, _reports) = job(&mut lane, 1);
+    start(&mut lane, slot, 0, EARLY_BYTES - 5);
+    start(&mut lane, slot, 1, 10);
+    let all = said(&mut lane);
+    assert!(all.iter().any(|word| word == "task 0 of 0 as 0") && !all.iter().any(|word| word.contains("task 1")));
+    lane.accepted(&Accept { credit: 2, engine: "js".into() });
+    assert_eq!(said(&mut lane), ["task 1 of 0 as 1"]);
+}
+
+/// Short inputs pass between the chunks of a long one, a second long one waits, and ids grow as they are written.
+#[test]
+fn ids_grow_on_the_stream_whatever_overtakes_what() {
+    let mut lane = open(64);
+    let (slot, _reports) = job(&mut lane, 1);
+    start(&mut lane, slot, 0, 2 * CHUNK_BYTES);
+    let mut batch = Vec::new();
+    assert!(matches!(lane.fill(&mut batch, ROOM), Next::Chunk(head, _) if (head.id, head.at) == (0, 0)));
+    start(&mut lane, slot, 1, INLINE_BYTES + 1);
+    assert_eq!(said_one(&mut lane), format!("chunk 0 {CHUNK_BYTES}"), "the second long one waits");
+    let (other, _others) = job(&mut lane, 2);
+    start(&mut lane, slot, 2, INLINE_BYTES + 1);
+    start(&mut lane, other, 3, 5);
+    let all = said(&mut lane);
+    let wanted = ["task 1 of 0 as 1", "job 1", "task 3 of 1 as 2", "chunk 1 0", "task 2 of 0 as 3", "chunk 3 0"];
+    assert_eq!(all, wanted);
+}
+
+fn said_one(lane: &mut State) -> String {
+    let mut batch = Vec::new();
+    match lane.fill(&mut batch, ROOM) {
+        Next::Chunk(head, _) if batch.is_empty() => format!("chunk {} {}", head.id, head.at),
+        other => panic!("{other:?} behind {} bytes", batch.len()),
+    }
+}
+
+/// An attempt that is taken back before it was written is never announced: its worker would run it.
+#[test]
+fn a_cancelled_input_is_not_sent() {
+    let mut lane = open(64);
+    let (slot, _reports) = job(&mut lane, 1);
+    (0..3).for_each(|task| start(&mut lane, slot, task, 10));
+    lane.cancel(slot, attempt(1));
+    assert_eq!(said(&mut lane), ["job 0", "task 0 of 0 as 0", "task 2 of 0 as 1"]);
+    start(&mut lane, slot, 3, 3 * CHUNK_BYTES);
+    let mut batch = Vec::new();
+    assert!(matches!(lane.fill(&mut batch, ROOM), Next::Chunk(..)));
+    lane.cancel(slot, attempt(3));
+    assert_eq!(said(&mut lane), ["cancel 2"], "the rest of its chunks is not sent either");
+}
+
+/// A result that crosses its cancel is no lie and frees nothing twice; the worker may sign for it.
+#[test]
+fn a_result_may_cross_its_cancel() {
+    let mut lane = open(2);
+    let (slot, mut reports) = job(&mut lane, 1);
+    (0..3).for_each(|task| start(&mut lane, slot, task, 10));
+    said(&mut lane);
+    heard(&mut reports);
+    lane.cancel(slot, attempt(0));
+    assert_eq!(said(&mut lane), ["cancel 0", "task 2 of 0 as 2"], "its credit is free at once");
+    let output = ContentHash::of(b"output");
+    assert!(lane.answered(0, Some(output), Instant::now()).unwrap().is_cancelled);
+    assert!(lane.answered(0, Some(output), Instant::now()).is_none(), "once");
+    start(&mut lane, slot, 3, 10);
+    assert!(said(&mut lane).is_empty(), "both places are taken");
+    let claims: Vec<Claim> = lane.owed.iter().map(|(_, claim)| *claim).collect();
+    assert_eq!(lane.receipt(&receipt(5, &claims, b"manifest")), Ok(()));
+}
+
+#[test]
+fn jobs_take_turns() {
+    let mut lane = open(4);
+    let (a, _a) = job(&mut lane, 1);
+    let (b, _b) = job(&mut lane, 2);
+    (0..3).for_each(|task| start(&mut lane, a, task, 10));
+    (0..3).for_each(|task| start(&mut lane, b, task, 10));
+    let tasks: Vec<String> = said(&mut lane).into_iter().filter(|word| word.starts_with("task")).collect();
+    assert_eq!(tasks, ["task 0 of 0 as 0", "task 0 of 1 as 1", "task 1 of 0 as 2", "task 1 of 1 as 3"]);
+}
+
+#[test]
+fn a_job_that_leaves_takes_its_tasks_with_it() {
+    let mut lane = open(2);
+    let (a, _a) = job(&mut lane, 1);
+    let (b, _b) = job(&mut lane, 2);
+    (0..3).for_each(|task| start(&mut lane, a, task, 10));
+    said(&mut lane);
+    start(&mut lane, b, 0, 10);
+    lane.leave(a, Instant::now());
+    assert_eq!(said(&mut lane), ["over 0", "job 1", "task 0 of 1 as 2"]);
+    assert!(lane.idle_since().is_none());
+    // Told, and gone before the worker knew of it.
+    let (c, _c) = job(&mut lane, 3);
+    lane.leave(c, Instant::now());
+    lane.leave(b, Instant::now());
+    assert_eq!(said(&mut lane), ["over 1"]);
+    assert!(lane.idle_since().is_some());
+    lane.close();
+    assert!(!lane.has_place(JOBS_PER_LANE));
+    assert_eq!(said(&mut lane), ["done", "end"]);
+}
+
+#[test]
+fn what_waits_for_its_turn_is_not_late() {
+    let mut lane = open(1);
+    let (slot, mut reports) = job(&mut lane, 1);
+    (0..3).for_each(|task| start(&mut lane, slot, task, 10));
+    said(&mut lane);
+    heard(&mut reports);
+    lane.heartbeat(&[0, 77]);
+    assert_eq!(heard(&mut reports), ["at [0, 1, 2]"]);
+    // However many heartbeats wait, there is room for what must not be lost.
+    (0..2 * DESK).for_each(|_| lane.heartbeat(&[0]));
+    assert!(lane.tell(slot, Report::Failed(attempt(0), Refusal::new(RefusalCode::Busy, ""))));
+    assert!(heard(&mut reports).iter().any(|word| word.starts_with("Failed")));
+}
+
+/// A receipt counts when it claims what was answered, in that order, and nothing else.
+#[test]
+fn receipts_are_for_what_was_answered() {
+    let answered = || {
+        let mut lane = open(64);
+        let (a, a_reports) = job(&mut lane, 1);
+        let (b, b_reports) = job(&mut lane, 2);
+        (0..2).for_each(|task| start(&mut lane, a, task, 10));
+        start(&mut lane, b, 7, 10);
+        said(&mut lane);
+        let now = Instant::now();
+        assert!((0..3).all(|id| lane.answered(id, Some(ContentHash::of(&[id as u8])), now).is_some()));
+        let claims: Vec<Claim> = lane.owed.iter().map(|(_, claim)| *claim).collect();
+        (lane, claims, a_reports, b_reports)
+    };
+    let (mut lane, claims, mut a, mut b) = answered();
+    assert_eq!(claims.len(), 3);
+    (heard(&mut a), heard(&mut b));
+    assert_eq!(lane.receipt(&receipt(5, &claims[..2], b"manifest")), Ok(()));
+    assert!(lane.owes_since().is_some(), "one is left");
+    assert_eq!(lane.receipt(&receipt(5, &claims[2..], b"manifest")), Ok(()));
+    assert!(lane.owes_since().is_none());
+    assert_eq!(heard(&mut a), ["signed [0]", "signed [1]"]);
+    assert_eq!(heard(&mut b), ["signed [7]"]);
+
+    let changed = |change: &dyn Fn(&mut Vec<Claim>)| {
+        let (_, mut claims, ..) = answered();
+        change(&mut claims);
+        receipt(5, &claims, b"manifest")
+    };
+    let other = ContentHash::of(b"another");
+    let wrong: Vec<(&str, Vec<u8>)> = vec![
+        ("somebody else's", receipt(6, &claims, b"manifest")),
+        ("for another package", receipt(5, &claims, b"another")),
+        ("for another input", changed(&|claims| claims[1].input = other)),
+        ("for another output", changed(&|claims| claims[1].output = other)),
+        ("for another task", changed(&|claims| claims[1].task = 5)),
+        ("for another job", changed(&|claims| claims[1].job = JobId::from_bytes([9; 16]))),
+        ("for a result twice", changed(&|claims| claims[1] = claims[0])),
+        ("for more than was answered", changed(&|claims| claims.push(claims[0]))),
+        ("for nothing", receipt(5, &[], b"manifest")),
+        ("no envelope", b"x".to_vec()),
+    ];
+    for (what, bytes) in wrong {
+        let (mut lane, ..) = answered();
+        assert!(lane.receipt(&bytes).is_err(), "{what}");
+        assert!(lane.owes_since().is_some(), "{what}");
+    }
+    let (mut lane, claims, ..) = answered();
+    let bytes = receipt(5, &claims, b"manifest");
+    assert_eq!(lane.receipt(&bytes), Ok(()));
+    assert!(lane.receipt(&bytes).is_err(), "b50: the same again");
+    assert!(claims.len() < CLAIMS);
+}
+
+#[test]
+fn the_end_is_told_to_every_job_and_nobody_comes_after() {
+    let mut lane = open(2);
+    let (_, mut a) = job(&mut lane, 1);
+    let (call, answer) = oneshot::channel();
+    let terms = JobTerms { job: JobId::from_bytes([2; 16]), tasks: 1, params: "{}".into(), output_limit: 1 };
+    lane.attach(terms.clone(), Desk::Call(Some(call)), JOBS_PER_LANE).unwrap();
+    heard(&mut a);
+    lane.end(|| Report::Lost("gone".into()));
+    assert_eq!(heard(&mut a), ["Lost(\"gone\")"]);
+    assert!(matches!(answer.blocking_recv(), Ok(Report::Lost(_))));
+    let (desk, _reports) = mpsc::channel(DESK);
+    assert!(lane.attach(terms, Desk::Job(desk), JOBS_PER_LANE).is_none());
+}
+
+/// Cancelled tasks that are never answered do not pile up.
+#[test]
+fn memory_of_cancelled_tasks_is_bounded() {
+    let mut lane = open(64);
+    let (slot, _reports) = job(&mut lane, 1);
+    for task in 0..2 * CANCELLED as u32 {
+        start(&mut lane, slot, task, 1);
+        said(&mut lane);
+        lane.cancel(slot, attempt(task));
+    }
+    assert!(lane.live.len() <= CANCELLED && lane.cancelled.len() <= CANCELLED);
+    assert!(!lane.is_working());
+}

@@ -1,0 +1,561 @@
+//! An accepted offer: the jobs on its lane, inputs that arrive, tasks that wait and tasks that run.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt,
+    future::{AbortHandle, Abortable, Aborted},
+    stream::FuturesUnordered,
+};
+use msm_protocol::{
+    ContentHash, JobId, PeerId, Refusal, RefusalCode,
+    job::{ChunkHead, Claim, Job, JobRefused, Offer, TaskHeader, ToWorker},
+    limits::{CREDIT_MAX, HEARTBEAT, JOBS_PER_LANE, RECEIPT_TIME, TASK_BYTES, TASKS_PER_JOB},
+};
+use msm_sandbox::{Call, Package};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    bad,
+    words::{Finished, Success, Words},
+};
+use crate::{
+    node::{
+        context::Context,
+        frames::{Assembly, AssemblyError, Frame, FrameError, Outbox, StreamReader},
+        packages::{self, Installed},
+        standing::Standing,
+    },
+    resources::gate::Service,
+};
+
+/// An input must be whole within this, or its memory is taken back: 8 MiB over 64 kbit/s take longer, 1 MiB does not.
+const INPUT_TIME: Duration = Duration::from_secs(150);
+/// A lane on which nothing runs and nothing is said is closed after this.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+/// An input waits so long for memory that inputs of others hold; meanwhile the lane is not read. *Judgement.*
+const MEMORY_TIME: Duration = Duration::from_secs(5);
+/// A look at the device, the owner's terms and the market counts this long: what changes them is watched besides.
+const STANDING_TIME: Duration = Duration::from_millis(50);
+/// Outputs that were not read; with more no further task is started. *Judgement: two of the largest.*
+const UNSENT_BYTES: usize = 16 << 20;
+/// From this size on an output is hashed beside the lane and not in it. *Judgement: a tenth of a millisecond.*
+const HASH_BESIDE: usize = 128 * 1024;
+/// Results are signed for this often, the first of a burst at once: a fortieth of what the protocol gives, so that the
+/// word is there when a lie is found. Forty signatures a second are nothing. *Judgement.*
+const SIGN_INTERVAL: Duration = Duration::from_millis(RECEIPT_TIME.as_millis() as u64 / 40);
+
+/// Tasks that this device takes at a time on one lane: what lies in frames is short, and long inputs are bounded by the
+/// memory for them, which is taken as they arrive.
+pub fn credit() -> u32 {
+    CREDIT_MAX
+}
+
+/// A lane at work.
+pub struct Serving {
+    ctx: Arc<Context>,
+    peer: PeerId,
+    offer: Offer,
+    installed: Arc<Installed>,
+    pub service: Arc<Service>,
+    pub standing: Standing,
+    looked: Option<Instant>,
+    jobs: HashMap<u32, Open>,
+    next_slot: u64,
+    next_id: u64,
+    /// By id, so that what came first is told first.
+    arriving: BTreeMap<u64, Arriving>,
+    waiting: VecDeque<Ready>,
+    running: HashMap<u64, Running>,
+    tasks: FuturesUnordered<Abortable<Task>>,
+    stalled: Option<Stalled>,
+}
+
+type Task = Pin<Box<dyn Future<Output = Finished> + Send>>;
+
+/// A job on the lane.
+#[derive(Clone)]
+struct Open {
+    job: JobId,
+    tasks: u32,
+    given: String,
+    params: Arc<str>,
+    package: Arc<Package>,
+}
+
+/// A task whose input is still arriving.
+struct Arriving {
+    header: TaskHeader,
+    assembly: Assembly,
+    /// Its share of the memory for inputs of others: as much as has arrived.
+    memory: Option<OwnedSemaphorePermit>,
+    /// A sender that dawdles must not hold that memory.
+    until: Instant,
+}
+
+/// A task that can run.
+struct Ready {
+    header: TaskHeader,
+    input: Bytes,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+struct Running {
+    slot: u32,
+    stop: AbortHandle,
+}
+
+/// Something that waits for memory. The lane is not read meanwhile.
+struct Stalled {
+    what: Wants,
+    memory: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>,
+    until: Instant,
+}
+
+enum Wants {
+    Task(TaskHeader),
+    Chunk(ChunkHead),
+}
+
+impl From<AssemblyError> for Refusal {
+    fn from(error: AssemblyError) -> Self {
+        bad(error.to_string())
+    }
+}
+
+/// The end of a lane: with a refusal, or without a word.
+type Ended = Option<Refusal>;
+
+impl Serving {
+    pub fn new(
+        ctx: Arc<Context>,
+        peer: PeerId,
+        offer: Offer,
+        installed: Arc<Installed>,
+        service: Arc<Service>,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            ctx,
+            peer,
+            offer,
+            installed,
+            service,
+            standing,
+            looked: None,
+            jobs: HashMap::new(),
+            next_slot: 0,
+            next_id: 0,
+            arriving: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            running: HashMap::new(),
+            tasks: FuturesUnordered::new(),
+            stalled: None,
+        }
+    }
+
+    /// The engine that runs here.
+    pub fn engine(&self) -> &'static str {
+        self.installed.engine.as_str()
+    }
+
+    /// The manifest that is run.
+    pub fn package(&self) -> ContentHash {
+        self.offer.manifest
+    }
+
+    /// For logs.
+    pub fn name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// Memory of one guest, MiB. Manifests are bounded, so this fits.
+    pub fn guest_mib(&self) -> u32 {
+        self.installed.budget().memory.div_ceil(1 << 20) as u32
+    }
+
+    /// Serves until either side ends it. Dropping the lane drops every task in it, and with it its child.
+    pub async fn run(
+        &mut self,
+        frames: &mut StreamReader,
+        words: &Arc<Outbox<Words>>,
+        mut writer: JoinHandle<std::io::Result<()>>,
+    ) -> Ended {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sign = tokio::time::interval(SIGN_INTERVAL);
+        sign.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let drained = words.lock().drained.clone();
+        let mut busy_at = Instant::now();
+        let mut owes = false;
+        let ended = loop {
+            self.start_tasks(words);
+            let step = tokio::select! {
+                frame = frames.next(), if self.stalled.is_none() => {
+                    busy_at = Instant::now();
+                    self.frames(frame, frames, words)
+                }
+                memory = until_memory(&mut self.stalled), if self.stalled.is_some() => {
+                    self.resume(memory, frames, words)
+                }
+                Some(finished) = self.tasks.next(), if !self.tasks.is_empty() => {
+                    busy_at = Instant::now();
+                    self.finished(finished, words);
+                    owes = true;
+                    Ok(())
+                }
+                _ = heartbeat.tick() => self.heartbeat(words, busy_at),
+                _ = sign.tick(), if owes => {
+                    words.change(Words::sign);
+                    owes = false;
+                    Ok(())
+                }
+                // A long output was read: there may be room for the next.
+                () = drained.notified() => Ok(()),
+                // The requester gives the tasks to others at once; ending drops them here.
+                refusal = self.standing.lost() => Err(Some(refusal)),
+                // The stream broke, or the other side reads nothing.
+                _ = &mut writer => break None,
+            };
+            if let Err(ended) = step {
+                break ended;
+            }
+        };
+        if let Some(refusal) = &ended {
+            tracing::info!(peer = self.peer.short(), service = self.name(), %refusal, "leaving the lane");
+        }
+        ended
+    }
+
+    /// Handles a frame and all that were read with it, until one must wait.
+    fn frames(
+        &mut self,
+        first: Result<Option<Frame<ToWorker>>, FrameError>,
+        frames: &mut StreamReader,
+        words: &Outbox<Words>,
+    ) -> Result<(), Ended> {
+        if matches!(first, Ok(None)) {
+            return Err(None);
+        }
+        let mut next = first;
+        loop {
+            match next {
+                Ok(Some(Frame::Message(ToWorker::Done))) | Err(FrameError::Io(_)) => return Err(None),
+                Ok(Some(Frame::Message(message))) => self.message(message, words)?,
+                Ok(Some(Frame::Chunk(head))) => self.chunk(head, frames)?,
+                Ok(Some(Frame::Body(head, buffer))) => self.body(&head, buffer)?,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Some(bad(error.to_string()))),
+            }
+            if self.stalled.is_some() {
+                return Ok(());
+            }
+            next = frames.ready();
+        }
+    }
+
+    fn message(&mut self, message: ToWorker, words: &Outbox<Words>) -> Result<(), Refusal> {
+        match message {
+            ToWorker::Job(job) => self.open(*job, words),
+            ToWorker::Task(header) => self.task(header, words),
+            ToWorker::Cancel(id) => {
+                self.drop_tasks(words, |task, _| task == id);
+                Ok(())
+            }
+            ToWorker::Over(slot) => {
+                self.jobs.remove(&slot);
+                self.drop_tasks(words, |_, of| of == slot);
+                Ok(())
+            }
+            ToWorker::Chunk(_) => Err(bad("an empty chunk".into())),
+            ToWorker::Offer(_) => Err(bad("a second offer on one stream".into())),
+            ToWorker::Done => Ok(()),
+        }
+    }
+
+    // ---- Jobs ---------------------------------------------------------------------------------------------------------
+
+    fn open(&mut self, job: Job, words: &Outbox<Words>) -> Result<(), Refusal> {
+        let Job { job, slot, tasks, params: given } = job;
+        if u64::from(slot) < self.next_slot {
+            return Err(bad(format!("slot {slot} was used before")));
+        }
+        self.next_slot = u64::from(slot) + 1;
+        if tasks as usize > TASKS_PER_JOB {
+            return Err(bad(format!("{tasks} tasks, at most {TASKS_PER_JOB} are allowed in one job")));
+        }
+        if self.jobs.len() >= JOBS_PER_LANE {
+            return Err(bad(format!("more than {JOBS_PER_LANE} jobs on one lane")));
+        }
+        // Calls of one service mostly say the same.
+        let same = self.jobs.values().find(|open| open.given == given).cloned();
+        let open = match same {
+            Some(same) => Open { job, tasks, ..same },
+            None => match self.installed.manifest.check_params_text(&given) {
+                Ok(params) => {
+                    let params: Arc<str> = params.into();
+                    let package = Arc::new(self.installed.package(&params));
+                    Open { job, tasks, given, params, package }
+                }
+                Err(error) => {
+                    let refusal = Refusal::new(RefusalCode::BadInput, error.to_string());
+                    tracing::info!(peer = self.peer.short(), job = job.short(), %refusal, "job refused");
+                    let read = words.change(|words| words.refuse_job(JobRefused { slot, refusal }));
+                    return if read { Ok(()) } else { Err(bad("too many bad jobs".into())) };
+                }
+            },
+        };
+        self.jobs.insert(slot, open);
+        Ok(())
+    }
+
+    /// Forgets tasks, wherever they are; those that run are stopped.
+    fn drop_tasks(&mut self, words: &Outbox<Words>, unwanted: impl Fn(u64, u32) -> bool) {
+        self.arriving.retain(|id, task| !unwanted(*id, task.header.slot));
+        self.waiting.retain(|task| !unwanted(task.header.id, task.header.slot));
+        self.running.retain(|id, task| {
+            let keep = !unwanted(*id, task.slot);
+            if !keep {
+                task.stop.abort();
+            }
+            keep
+        });
+        let mut words = words.lock();
+        if words.unanswered() > 0 {
+            words.forget(|finished| unwanted(finished.id, finished.slot));
+        }
+    }
+
+    // ---- Tasks --------------------------------------------------------------------------------------------------------
+
+    /// Checks what must hold at every task.
+    fn may_run(&mut self) -> Result<(), Refusal> {
+        if self.looked.is_some_and(|at| at.elapsed() < STANDING_TIME) {
+            return Ok(());
+        }
+        self.ctx.markets.vouches(&self.offer.market, &self.offer.manifest)?;
+        self.ctx.lends_to(&self.peer)?;
+        self.standing.fits_device()?;
+        self.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    fn task(&mut self, header: TaskHeader, words: &Outbox<Words>) -> Result<(), Refusal> {
+        if header.id < self.next_id {
+            return Err(Refusal::new(RefusalCode::Duplicate, format!("task {} was sent before", header.id)));
+        }
+        self.next_id = header.id.saturating_add(1);
+        if !self.jobs.contains_key(&header.slot) {
+            // Refused, or over: its tasks were on the way.
+            let known = u64::from(header.slot) < self.next_slot;
+            return if known { Ok(()) } else { Err(bad(format!("a task for slot {}, which never was", header.slot))) };
+        }
+        self.may_run()?;
+        let held = self.arriving.len() + self.waiting.len() + self.running.len() + words.lock().unanswered();
+        if held >= credit() as usize {
+            return Err(bad(format!("more than {} tasks at a time", credit())));
+        }
+        if header.bytes.is_some() {
+            return self.with_memory(header.size, Wants::Task(header), None);
+        }
+        let mut assembly = Assembly::new(header.hash, header.size, TASK_BYTES as u64)?;
+        match assembly.at_once(None)? {
+            Some(input) => self.waiting.push_back(Ready { header, input, memory: None }),
+            None => {
+                let until = Instant::now() + INPUT_TIME;
+                self.arriving.insert(header.id, Arriving { header, assembly, memory: None, until });
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, head: ChunkHead, frames: &mut StreamReader) -> Result<(), Refusal> {
+        // The rest of a cancelled input is still on its way.
+        if !self.arriving.contains_key(&head.id) {
+            return Ok(());
+        }
+        self.with_memory(head.len as u64, Wants::Chunk(head), Some(frames))
+    }
+
+    /// Takes memory for bytes that are here, or waits for it.
+    fn with_memory(&mut self, bytes: u64, what: Wants, frames: Option<&mut StreamReader>) -> Result<(), Refusal> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let inputs = self.ctx.inputs.clone();
+        match inputs.clone().try_acquire_many_owned(kib) {
+            Ok(memory) => self.got_memory(what, memory, frames),
+            Err(_) => {
+                let memory = Box::pin(async move { inputs.acquire_many_owned(kib).await.ok() });
+                self.stalled = Some(Stalled { what, memory, until: Instant::now() + MEMORY_TIME });
+                Ok(())
+            }
+        }
+    }
+
+    fn got_memory(
+        &mut self,
+        what: Wants,
+        memory: OwnedSemaphorePermit,
+        frames: Option<&mut StreamReader>,
+    ) -> Result<(), Refusal> {
+        match what {
+            Wants::Task(mut header) => {
+                let inline = header.bytes.take().map(|bytes| bytes.into_vec());
+                let mut assembly = Assembly::new(header.hash, header.size, TASK_BYTES as u64)?;
+                if let Some(input) = assembly.at_once(inline)? {
+                    self.waiting.push_back(Ready { header, input, memory: Some(memory) });
+                }
+            }
+            Wants::Chunk(head) => {
+                let (Some(task), Some(frames)) = (self.arriving.get_mut(&head.id), frames) else { return Ok(()) };
+                match &mut task.memory {
+                    Some(held) => held.merge(memory),
+                    None => task.memory = Some(memory),
+                }
+                frames.read_into(task.assembly.buffer(&head)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what waited for memory, and with what was read behind it.
+    fn resume(
+        &mut self,
+        memory: Option<OwnedSemaphorePermit>,
+        frames: &mut StreamReader,
+        words: &Outbox<Words>,
+    ) -> Result<(), Ended> {
+        let Some(stalled) = self.stalled.take() else { return Ok(()) };
+        let Some(memory) = memory else {
+            let reason = format!("no memory for an input came free in {} s", MEMORY_TIME.as_secs());
+            return Err(Some(Refusal::new(RefusalCode::Busy, reason)));
+        };
+        self.got_memory(stalled.what, memory, Some(frames))?;
+        match frames.ready() {
+            Ok(None) => Ok(()),
+            next => self.frames(next, frames, words),
+        }
+    }
+
+    fn body(&mut self, head: &ChunkHead, buffer: Vec<u8>) -> Result<(), Refusal> {
+        let Some(task) = self.arriving.get_mut(&head.id) else { return Ok(()) };
+        if let Some(input) = task.assembly.filled(head, buffer)?
+            && let Some(Arriving { header, memory, .. }) = self.arriving.remove(&head.id)
+        {
+            self.waiting.push_back(Ready { header, input, memory });
+        }
+        Ok(())
+    }
+
+    /// Starts as many as there are slots, and one that waits for the next to come free.
+    fn start_tasks(&mut self, words: &Outbox<Words>) {
+        while self.running.len() <= self.ctx.slot_count
+            && !self.waiting.is_empty()
+            && words.lock().unsent() < UNSENT_BYTES
+        {
+            let Some(ready) = self.waiting.pop_front() else { return };
+            let Some(open) = self.jobs.get(&ready.header.slot) else { continue };
+            let (id, slot) = (ready.header.id, ready.header.slot);
+            let (stop, registration) = AbortHandle::new_pair();
+            self.tasks.push(Abortable::new(Box::pin(self.execute(open, ready)), registration));
+            self.running.insert(id, Running { slot, stop });
+        }
+    }
+
+    /// Runs one task when a slot is free.
+    fn execute(&self, open: &Open, ready: Ready) -> impl Future<Output = Finished> + Send + use<> {
+        let Ready { header: TaskHeader { id, hash, slot, task, .. }, input, memory } = ready;
+        let (ctx, client, guest_mib, job) = (self.ctx.clone(), self.peer, self.guest_mib(), open.job);
+        let call = Call {
+            package: open.package.clone(),
+            client,
+            op: packages::operation(self.offer.op, task, open.tasks),
+            params: open.params.clone(),
+            input,
+            budget: self.installed.budget(),
+            resources: Some(ctx.steward.broker(self.service.clone(), self.peer)),
+        };
+        async move {
+            let _memory = memory;
+            let outcome = async {
+                let _slot = ctx.slots.acquire(client, guest_mib).await?;
+                ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
+                let _counted = Counted(&ctx);
+                ctx.sandbox.call_under(call, ctx.ceiling.as_ref()).await
+            };
+            let outcome = match outcome.await {
+                Ok(output) => {
+                    let cpu_us = output.cpu.as_micros() as u64;
+                    let claim = |output| Claim { job, task, input: hash, output };
+                    hashed(output.bytes).await.map(|(bytes, hash)| Success { claim: claim(hash), bytes, cpu_us })
+                }
+                Err(refusal) => Err(refusal),
+            };
+            Finished { id, slot, outcome }
+        }
+    }
+
+    fn finished(&mut self, finished: Result<Finished, Aborted>, words: &Outbox<Words>) {
+        // One that was stopped is waited for by nobody.
+        let Ok(finished) = finished else { return };
+        if self.running.remove(&finished.id).is_some() {
+            words.change(|words| words.answer(finished));
+        }
+    }
+
+    fn heartbeat(&mut self, words: &Outbox<Words>, busy_at: Instant) -> Result<(), Ended> {
+        let now = Instant::now();
+        if self.arriving.values().any(|task| task.until <= now) {
+            return Err(Some(Refusal::new(RefusalCode::Deadline, "an input took too long to arrive")));
+        }
+        // An input on a slow link is work too.
+        let waiting = self.waiting.iter().map(|task| task.header.id);
+        let mut ids: Vec<u64> = self.running.keys().chain(self.arriving.keys()).copied().chain(waiting).collect();
+        if let Some(Stalled { what: Wants::Task(header), .. }) = &self.stalled {
+            ids.push(header.id);
+        }
+        if ids.is_empty() {
+            let idle = now.saturating_duration_since(busy_at) >= IDLE_TIME;
+            return if idle { Err(None) } else { Ok(()) };
+        }
+        words.change(|words| words.heartbeat(ids));
+        Ok(())
+    }
+}
+
+/// Waits for the memory that is wanted; `None` when it took too long.
+async fn until_memory(stalled: &mut Option<Stalled>) -> Option<OwnedSemaphorePermit> {
+    let Some(Stalled { memory, until, .. }) = stalled else { return std::future::pending().await };
+    tokio::time::timeout_at(*until, memory).await.ok().flatten()
+}
+
+/// The output with its hash.
+async fn hashed(bytes: Bytes) -> Result<(Bytes, ContentHash), Refusal> {
+    if bytes.len() < HASH_BESIDE {
+        let hash = ContentHash::of(&bytes);
+        return Ok((bytes, hash));
+    }
+    let hash = move || {
+        let hash = ContentHash::of(&bytes);
+        (bytes, hash)
+    };
+    tokio::task::spawn_blocking(hash).await.map_err(|e| Refusal::new(RefusalCode::Other, e.to_string()))
+}
+
+/// Counts a task as running until it ends in whatever way.
+struct Counted<'a>(&'a Context);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.running_tasks.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -48,6 +48,14 @@ impl Blob {
         }
     }
 
+    /// The file that the bytes are in, when they are in one.
+    pub fn file(&self) -> Option<Arc<File>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::File { file, .. } => Some(file.clone()),
+        }
+    }
+
     /// The piece of `len` bytes from `at` on, cut where this blob ends.
     pub fn slice(&self, at: u64, len: u64) -> Self {
         let at = at.min(self.len());
@@ -62,13 +70,18 @@ impl Blob {
     pub async fn read(&self, at: u64, most: usize) -> io::Result<Bytes> {
         match self.slice(at, most as u64) {
             Self::Memory(bytes) => Ok(bytes),
+            piece => tokio::task::spawn_blocking(move || piece.read_here()).await.map_err(io::Error::other)?,
+        }
+    }
+
+    /// All of it, on this thread, which may have to wait for the disk.
+    pub fn read_here(&self) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.clone()),
             Self::File { file, offset, len } => {
-                let read = move || {
-                    let mut bytes = vec![0; len as usize];
-                    file.read_exact_at(&mut bytes, offset)?;
-                    Ok(Bytes::from(bytes))
-                };
-                tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+                let mut bytes = vec![0; *len as usize];
+                file.read_exact_at(&mut bytes, *offset)?;
+                Ok(bytes.into())
             }
         }
     }

@@ -30,10 +30,19 @@ pub enum Command {
     Status,
     /// The peers it is connected to.
     Peers,
-    /// Jobs since the node started, newest first.
+    /// Jobs since the node started and those that are kept of earlier runs, newest first.
     Jobs,
     /// One job; `id` is the whole id or an unambiguous beginning.
     Job { id: String },
+    /// Wait for the end of a job: its report, with its output when that is wanted, or the error that it ended with. The
+    /// output is kept until [`Command::JobTaken`] says that it has arrived.
+    JobWait { id: String, output: bool },
+    /// The output of this job has arrived, and need not be kept.
+    JobTaken { id: String },
+    /// End a job everywhere, and keep nothing of it.
+    JobCancel { id: String },
+    /// Go on with a job that was interrupted, and wait for it as [`Command::JobWait`] does.
+    JobResume { id: String },
     /// Services whose name, scope or summary contain every word.
     Search(Search),
     /// One service: `name`, `market/name`, either with `@range`.
@@ -184,6 +193,9 @@ pub struct Invoke {
     pub plan: bool,
     /// Give up after this long, milliseconds.
     pub deadline_ms: Option<u64>,
+    /// Answer with the job's id at once; its output is kept for [`Command::JobWait`].
+    #[serde(default)]
+    pub detach: bool,
 }
 
 /// Reads a field that is there, null or not, as `Some`: JSON's null alone could not be told from a missing field.
@@ -409,6 +421,12 @@ pub enum JobState {
     /// Ended early by `--on-loss partial`.
     Partial,
     Failed,
+    /// Ended by its owner's word, or because whoever waited for it went away.
+    Cancelled,
+    /// Its node ended, or nobody could do it: it is kept, and may go on.
+    Interrupted,
+    /// Running again, after its node was started anew.
+    Resumed,
 }
 
 /// A job, running or ended.

@@ -53,6 +53,8 @@ pub enum Output {
     Stdout,
     /// Not said: standard output, if what comes can stand there.
     Unsaid,
+    /// There is none yet: the job's id is printed.
+    Id,
 }
 
 /// A command for a node.
@@ -102,8 +104,20 @@ impl Call {
             return events::follow(door, self.request, screen).await;
         }
         self.refuse_binary_on_terminal(door, screen).await?;
+        let kept = matches!(self.request.command, Command::JobWait { output: true, .. } | Command::JobResume { .. });
         let response = with_progress(door, self.request, screen).await?;
-        show(response, &self.output, screen).await
+        let job = match &response.reply {
+            Reply::Job(job) if kept => Some(job.job_id),
+            _ => None,
+        };
+        let written = self.output.holds_bytes(screen.style.json);
+        show(response, &self.output, screen).await?;
+        // Only now is the result where it was wanted: until here it could be asked for again.
+        if let (Some(job), true) = (job, written) {
+            let (events, _) = mpsc::channel(1);
+            door.execute(Command::JobTaken { id: job.to_string() }.into(), events).await?;
+        }
+        Ok(())
     }
 
     /// Asks for the service's output type first when its output would land on a terminal: a picture there helps
@@ -120,6 +134,17 @@ impl Call {
                 Err(binary(&invoke.service, &detail.output).into())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Output {
+    /// Whether bytes of a result are written; standard output holds either them or a report.
+    fn holds_bytes(&self, json: bool) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Stdout | Self::Unsaid => !json,
+            Self::None | Self::Id => false,
         }
     }
 }
@@ -182,6 +207,8 @@ async fn show(response: Response, output: &Output, screen: &mut Screen) -> Resul
     let Reply::Job(job) = &reply else { return show_reply(&reply, now, screen) };
     match output {
         Output::None => return show_reply(&reply, now, screen),
+        Output::Id if screen.style.json => return screen.result_json(&reply),
+        Output::Id => return screen.result_line(job.job_id.to_string()),
         Output::File(path) => {
             write_body(path, body).await?;
             if screen.style.json {

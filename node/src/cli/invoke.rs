@@ -22,6 +22,7 @@ Examples:
   msm invoke image-blur cat.png -o out.png -p radius=8 --devices 4
   msm invoke home/image-blur@1.2 - -o - < cat.png > out.png
   msm invoke image-blur cat.png --plan
+  msm invoke image-blur cat.png --detach
   msm invoke internet-sharing http://example.org/ -o page.html
 
 With --json the report of the job (msm.job/1) is printed; the output then goes to -o FILE only.";
@@ -44,7 +45,7 @@ pub struct Invoke {
     /// How many devices, this one included: a number, a range such as 2..6, or auto
     #[arg(long, value_name = "N|A..B|auto", default_value = "auto", value_parser = values::devices)]
     devices: Devices,
-    /// Fewer devices than asked for is an error (exit 5)
+    /// Fewer devices than asked for is an error (exit 5), and so is a partial result (exit 1)
     #[arg(long)]
     strict: bool,
     /// Only on this device
@@ -77,6 +78,9 @@ pub struct Invoke {
     /// Only say which devices would be used, and why the others not
     #[arg(long)]
     plan: bool,
+    /// Print the job's id and leave it to the running node; msm jobs wait ID gets the result
+    #[arg(long, conflicts_with_all = ["plan", "output"])]
+    detach: bool,
 }
 
 impl Invoke {
@@ -120,9 +124,15 @@ impl Invoke {
             redundancy: self.redundancy,
             plan: self.plan,
             deadline_ms: self.deadline,
+            detach: self.detach,
         };
         let request = Request { command: Command::Invoke(Box::new(invoke)), input };
-        Ok(Call { request, output, without_node: WithoutNode::Start, consent: None })
+        // A node that lives for one call could not finish the job.
+        let (output, without_node) = match self.detach {
+            true => (Output::Id, WithoutNode::Refuse),
+            false => (output, WithoutNode::Start),
+        };
+        Ok(Call { request, output, without_node, consent: None })
     }
 }
 

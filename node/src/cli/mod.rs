@@ -181,7 +181,7 @@ impl Verb {
             Self::Invoke(it) => it.meaning(stdin)?,
             Self::Peers(it) => it.meaning(),
             Self::Status(it) => it.meaning(),
-            Self::Jobs(it) => it.meaning(),
+            Self::Jobs(it) => it.meaning()?,
             Self::Events(it) => it.meaning(),
             Self::Pause(it) => it.meaning(),
             Self::Resume(it) => it.meaning(),

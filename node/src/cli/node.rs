@@ -84,6 +84,7 @@ async fn serve(node: &Running, home: &Home, signals: &mut Signals, screen: &mut 
         let _ = stopped.await;
     }));
     let ended = attend(door, home, signals, screen).await;
+    node.begin_to_end();
     drop(stop);
     // It returns at once, and its socket is gone when it has.
     let _ = server.await;

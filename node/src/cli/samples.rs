@@ -301,7 +301,11 @@ impl Door for SampleDoor {
                 detail.output.clone_from(&self.output_type);
                 return Ok(Reply::Service(detail).into());
             }
-            Command::Job { id } => {
+            Command::Job { id }
+            | Command::JobWait { id, .. }
+            | Command::JobTaken { id }
+            | Command::JobCancel { id }
+            | Command::JobResume { id } => {
                 let error = CommandError::new(ErrorCode::NotFound, format!("no job begins with {id:?}"));
                 return Err(error.or_try("msm jobs"));
             }

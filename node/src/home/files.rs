@@ -267,6 +267,33 @@ pub(crate) fn create_new(path: &Path) -> Result<File, FileError> {
     options.read(true).write(true).create_new(true).mode(FILE_MODE).open(path).map_err(io_error("create", path))
 }
 
+/// Opens a file of this user to read and write, at its end unless a place is said; makes it (mode 0600) where it is
+/// missing. Links and foreign files are refused.
+pub(crate) fn open_or_create(path: &Path) -> Result<File, FileError> {
+    own_file(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE))
+}
+
+/// Opens a file of this user to read. Links and foreign files are refused.
+pub(crate) fn open_existing(path: &Path) -> Result<File, FileError> {
+    own_file(path, OpenOptions::new().read(true))
+}
+
+fn own_file(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
+    let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(FileError::Symlink { path: path.to_owned() });
+        }
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let meta = file.metadata().map_err(io_error("read", path))?;
+    if !meta.is_file() {
+        return Err(FileError::WrongKind { path: path.to_owned(), expected: "file" });
+    }
+    check_owner(path, meta.uid())?;
+    Ok(file)
+}
+
 /// Removes `path`; `false` when it was not there.
 pub(crate) fn remove(path: &Path) -> Result<bool, FileError> {
     match fs::remove_file(path) {

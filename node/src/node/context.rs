@@ -18,6 +18,7 @@ use crate::{
     net::NetHandle,
     node::{
         events::Events,
+        journal::{Journals, table::Table},
         lanes::Lanes,
         lending::{self, Now, Pause},
         markets::Markets,
@@ -106,6 +107,10 @@ pub struct Context {
     pub connected: watch::Receiver<Arc<Vec<PeerId>>>,
     /// To the coordinator.
     pub asks: mpsc::Sender<Ask>,
+    /// What is kept of jobs.
+    pub journals: Journals,
+    /// Jobs that run now.
+    pub jobs: Arc<Table>,
     /// Everybody who listens.
     pub events: Events,
     /// Peers not dealt with for a while.

@@ -56,6 +56,16 @@ impl Door for NodeDoor {
                 // The caller ends it by going away.
                 std::future::pending().await
             }
+            Command::JobWait { id, output } => {
+                let (job, output) = (self.find_job(id).await?.job_id, *output);
+                let _listening = self.listen(Filter::Own(job), events);
+                job::wait(&self.ctx, job, output).await
+            }
+            Command::JobResume { id } => {
+                let job = self.find_job(id).await?.job_id;
+                let _listening = self.listen(Filter::Own(job), events);
+                job::resume(&self.ctx, job).await
+            }
             _ => {
                 let _listening = self.listen(Filter::Node, events);
                 self.carry_out(request.command).await
@@ -107,6 +117,12 @@ impl NodeDoor {
             Command::Forgive { peer } => Ok(Reply::Forgiven(Box::new(ctx.trust.forgive(&peer).await?)).into()),
             Command::Jobs => Ok(Reply::Jobs { jobs: self.jobs().await }.into()),
             Command::Job { id } => self.job(&id).await,
+            Command::JobCancel { id } => job::cancel(ctx, self.find_job(&id).await?).await,
+            Command::JobTaken { id } => {
+                let report = self.find_job(&id).await?;
+                job::taken(ctx, report.job_id).await?;
+                Ok(Reply::Job(Box::new(report)).into())
+            }
             Command::Search(search) => Ok(Reply::Services { services: self.search(&search).await? }.into()),
             Command::Show { service } => Ok(Reply::Service(Box::new(self.show(&service).await?)).into()),
             Command::MarketAdd { target, alias } => {
@@ -130,7 +146,9 @@ impl NodeDoor {
             Command::Pause { for_s } => Ok(pause::pause(ctx, &self.home, for_s).await?.into()),
             Command::Resume => Ok(pause::resume(ctx, &self.home).await?.into()),
             // Those that last have a door of their own.
-            Command::Invoke(_) | Command::Watch { .. } => Err(CommandError::new(ErrorCode::Failed, "not carried out")),
+            Command::Invoke(_) | Command::Watch { .. } | Command::JobWait { .. } | Command::JobResume { .. } => {
+                Err(CommandError::new(ErrorCode::Failed, "not carried out"))
+            }
         }
     }
 
@@ -201,7 +219,7 @@ impl NodeDoor {
     /// The job whose id begins with `id`, which must not have ended.
     async fn running(&self, id: &str) -> Result<JobId, CommandError> {
         let job = self.find_job(id).await?;
-        if job.state == JobState::Running {
+        if matches!(job.state, JobState::Running | JobState::Resumed) {
             return Ok(job.job_id);
         }
         let message = format!("not-found: job {} has ended; nothing more happens in it", job.job_id.short());
@@ -218,7 +236,7 @@ impl NodeDoor {
                 Err(CommandError::new(ErrorCode::Usage, message).or_try("msm jobs"))
             }
             (None, _) => {
-                let message = format!("not-found: no job {id:?} since this node started");
+                let message = format!("not-found: no job {id:?} since this node started, nor kept of earlier runs");
                 Err(CommandError::new(ErrorCode::NotFound, message).or_try("msm jobs"))
             }
         }

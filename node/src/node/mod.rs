@@ -3,8 +3,8 @@
 //! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`], [`lanes`]: using others.
-//!    [`trust`]: whom to believe.
+//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`], [`lanes`]: using
+//!    others; [`trust`]: whom to believe; [`journal`]: what is kept of jobs.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
 pub mod consent;
@@ -15,6 +15,7 @@ pub mod events;
 pub mod fetch;
 pub mod frames;
 pub mod job;
+pub mod journal;
 pub mod lanes;
 pub mod lending;
 pub mod markets;
@@ -42,6 +43,7 @@ use self::{
     context::Context,
     coordinator::{ASKS, Coordinator},
     events::Events,
+    journal::Journals,
     lanes::Lanes,
     markets::Markets,
     packages::Packages,
@@ -187,6 +189,8 @@ impl Node {
             lanes: Lanes::default(),
             connected,
             asks,
+            journals: Journals::open(&home.journal_dir()).map_err(failed)?,
+            jobs: Arc::default(),
             events: Events::default(),
             bans: Mutex::default(),
         });
@@ -200,7 +204,16 @@ impl Node {
             tracing::warn!(missing, "guests run behind fewer walls than they should: msm doctor");
         }
         node.dial_configured();
+        let unfinished = job::remember(&node.ctx).await;
+        if !options.ephemeral {
+            job::resume_all(&node.ctx, unfinished);
+        }
         Ok(node)
+    }
+
+    /// From now on jobs that end do so because the node does: they go on when it is started again.
+    pub fn begin_to_end(&self) {
+        self.ctx.journals.end();
     }
 
     /// Dials the addresses that the owner gave, again and again while they do not answer.

@@ -354,6 +354,11 @@ impl Node {
         self.child.id()
     }
 
+    /// How its process ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// SIGKILL: gone without a word.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

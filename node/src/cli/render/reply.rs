@@ -188,6 +188,9 @@ fn state(state: JobState) -> &'static str {
         JobState::Done => "done",
         JobState::Partial => "partial",
         JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Interrupted => "interrupted",
+        JobState::Resumed => "resumed",
     }
 }
 

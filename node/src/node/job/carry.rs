@@ -10,7 +10,10 @@ use super::{
     drive::{Driver, End, LocalResult},
     remote::ToRemote,
 };
-use crate::{blob::Blob, node::packages};
+use crate::{
+    blob::Blob,
+    node::{journal::record::Record, packages},
+};
 
 impl Driver<'_> {
     pub(super) fn local_done(&mut self, result: Result<LocalResult, tokio::task::JoinError>) {
@@ -50,14 +53,24 @@ impl Driver<'_> {
                     }
                 }
                 Output::Cancel { worker, attempt } => self.cancel(worker, attempt),
-                Output::Accepted { attempt, worker } => self.accepted(worker, attempt),
+                Output::Accepted { attempt, worker } => {
+                    self.accepted(worker, attempt).await;
+                    if let Some(broken) = self.broken() {
+                        return Some(broken);
+                    }
+                }
                 Output::Kept { attempt, .. } => self.kept.extend(self.arrived.take().map(|bytes| (attempt, bytes))),
-                Output::Withdrawn { task, worker } => self.withdrawn(task, worker),
+                Output::Withdrawn { task, worker } => {
+                    self.log(Record::Withdrawn { task }).await;
+                    self.withdrawn(task, worker);
+                }
                 Output::Checked { task, worker, by, agrees } => {
+                    self.log_checked(task, worker, by, agrees).await;
                     self.tell_checked(task, worker, by, agrees);
                     self.checked(task, worker, by, agrees);
                 }
                 Output::Struck { worker, task, claimed, right, by } => {
+                    self.log_struck(worker, task, claimed, right).await;
                     self.found_out(worker, task, claimed, right, by);
                 }
                 Output::Dropped { attempt, worker, why } => {
@@ -140,9 +153,12 @@ impl Driver<'_> {
         }
     }
 
-    fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
-        if let Some(place) = self.outputs.get_mut(attempt.task as usize) {
-            *place = self.kept.remove(&attempt).or_else(|| self.arrived.take());
+    async fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
+        if let Some(bytes) = self.kept.remove(&attempt).or_else(|| self.arrived.take()) {
+            let bytes = self.keep_output(worker, attempt.task, bytes).await;
+            if let Some(place) = self.outputs.get_mut(attempt.task as usize) {
+                *place = Some(bytes);
+            }
         }
         let peer_id = self.peer_of(worker);
         self.record.report.tasks_done += 1;

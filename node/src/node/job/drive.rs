@@ -34,6 +34,7 @@ use crate::{
     command::{self, CommandError, ErrorCode, Event, OnLoss},
     node::{
         context::Context,
+        journal::Journal,
         lanes::{JobTerms, LaneKey},
     },
 };
@@ -120,7 +121,12 @@ impl Invocation {
             spare: selection.spare.iter().copied().take(SPARES).collect(),
             terms,
             reports,
+            journal: self.journal.clone().filter(|_| op == TaskOp::Run),
+            broken: None,
         };
+        if let (TaskOp::Run, Some(restored)) = (op, self.restored.take()) {
+            driver.restore(restored.outputs);
+        }
         for row in selection.rows.iter().filter(|row| row.used) {
             match row.peer {
                 Some(peer) => driver.hire(peer),
@@ -141,6 +147,8 @@ pub(super) enum End {
     Done,
     Partial(Vec<u32>),
     Failed(Refusal),
+    /// By this device's own fault.
+    Broken(CommandError),
 }
 
 /// How an attempt on this device ended.
@@ -184,6 +192,10 @@ pub(super) struct Driver<'a> {
     pub(super) terms: Arc<Terms>,
     /// For the streams of those that are hired later.
     pub(super) reports: mpsc::Sender<FromRemote>,
+    /// Where what is done is kept, if it is.
+    pub(super) journal: Option<Journal>,
+    /// The journal was lost, and the job cannot do without it.
+    pub(super) broken: Option<CommandError>,
 }
 
 impl Driver<'_> {
@@ -260,6 +272,7 @@ impl Driver<'_> {
                 self.note(note);
             }
             End::Failed(refusal) => return Err(error_of(&refusal)),
+            End::Broken(error) => return Err(error),
         }
         self.fill_gaps().await
     }

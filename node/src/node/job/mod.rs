@@ -1,6 +1,7 @@
 //! One invocation from its name to its output: resolve, discover, split, run, merge.
 
 pub use discover::settle;
+pub use later::{cancel, remember, resume, resume_all, taken, wait};
 pub(crate) use split::{frame, inputs_of};
 
 mod again;
@@ -11,6 +12,8 @@ mod choose;
 mod discover;
 mod drive;
 mod hear;
+mod keep;
+mod later;
 mod record;
 mod remote;
 mod split;
@@ -31,12 +34,16 @@ use msm_protocol::{
 };
 use msm_sandbox::{Budget, Call, Op, Work};
 
-use self::{ask::Resolved, record::Record, split::unread};
-use super::{context::Context, packages::Installed};
+use self::{ask::Resolved, keep::Restored, record::Record, split::unread};
+use super::{
+    context::Context,
+    journal::{self, Journal, record::Ended, table::Fate},
+    packages::Installed,
+};
 use crate::{
     blob::Blob,
     body::Body,
-    command::{CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Plan, Reply, Request, Reruns, Response},
+    command::{CommandError, ErrorCode, Event, Invoke, JobState, Plan, Reply, Request, Response},
 };
 
 /// Bytes that a split or a merge in a sandbox may hold. *Judgement*: a decoded photo is some times larger than the photo.
@@ -49,22 +56,38 @@ pub async fn invoke(
     request: Request,
     invoke: Invoke,
 ) -> Result<Response, CommandError> {
-    let deadline = invoke.deadline_ms.map(Duration::from_millis);
-    let job = Invocation::new(ctx.clone(), job_id, invoke, request.input);
-    let result = match deadline {
-        Some(limit) => match tokio::time::timeout(limit, job.run()).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("deadline: the job did not end within {} ms", limit.as_millis());
-                Err(CommandError::new(ErrorCode::Deadline, message))
-            }
-        },
-        None => job.run().await,
-    };
+    let taken = || CommandError::new(ErrorCode::Failed, format!("job {} runs already", job_id.short()));
+    let place = ctx.jobs.enter(job_id, invoke.detach).ok_or_else(taken)?;
+    if invoke.detach && !invoke.plan {
+        return later::detach(ctx, place, job_id, request, invoke).await;
+    }
+    let job = Invocation::new(ctx.clone(), job_id, invoke, request.input, place.fate.clone());
+    let result = bounded(job, &place.fate).await;
     if let Err(error) = &result {
         ctx.emit(Event::JobFailed { job_id, error: error.message.clone() });
     }
     result
+}
+
+/// Runs a job until it ends, its time is over, or somebody says that it is to end.
+async fn bounded(job: Invocation, fate: &Fate) -> Result<Response, CommandError> {
+    let limit = job.invoke.deadline_ms.map(Duration::from_millis);
+    // Said before the job is dropped, which happens before the arms below.
+    let deadline = async {
+        let Some(limit) = limit else { return std::future::pending().await };
+        tokio::time::sleep(limit).await;
+        let message = format!("deadline: the job did not end within {} ms", limit.as_millis());
+        fate.seal(JobState::Failed, message.clone());
+        message
+    };
+    tokio::select! {
+        result = job.run() => result,
+        () = fate.sealed() => {
+            let why = fate.why().map_or("cancelled", |(_, why)| why);
+            Err(CommandError::new(ErrorCode::Failed, why))
+        }
+        message = deadline => Err(CommandError::new(ErrorCode::Deadline, message)),
+    }
 }
 
 /// A name for a new job.
@@ -82,46 +105,78 @@ struct Invocation {
     input: Blob,
     phase: Instant,
     record: Record,
+    /// Where what is done is kept, if it is.
+    journal: Option<Journal>,
+    /// What an earlier run of the node left of this job.
+    restored: Option<Restored>,
 }
 
 impl Invocation {
-    fn new(ctx: Arc<Context>, job_id: JobId, invoke: Invoke, input: Blob) -> Self {
-        let report = JobReport {
-            job_id,
-            service: invoke.service.clone(),
-            state: JobState::Running,
-            tasks: 0,
-            tasks_done: 0,
-            tasks_rerun: 0,
-            reruns: Reruns::default(),
-            devices: Vec::new(),
-            wall_ms: 0.0,
-            output_bytes: 0,
-            output_sha256: String::new(),
-            phases_ms: Vec::new(),
-            error: None,
-            notes: Vec::new(),
-            checks: Default::default(),
+    fn new(ctx: Arc<Context>, job_id: JobId, invoke: Invoke, input: Blob, fate: Arc<Fate>) -> Self {
+        let report = later::report(job_id, &invoke.service);
+        let record = Record {
+            ctx: ctx.clone(),
+            report,
+            started: Instant::now(),
+            told: None,
+            silent: invoke.plan,
+            detached: false,
+            fate,
         };
-        let record = Record { ctx: ctx.clone(), report, started: Instant::now(), told: None, silent: invoke.plan };
-        Self { ctx, invoke, input, phase: Instant::now(), record }
+        Self { ctx, invoke, input, phase: Instant::now(), record, journal: None, restored: None }
+    }
+
+    /// Nobody waits for it at its door: what becomes of it is kept.
+    fn be_detached(&mut self, journal: Journal) {
+        (self.journal, self.record.detached) = (Some(journal), true);
     }
 
     async fn run(mut self) -> Result<Response, CommandError> {
         let result = self.steps().await;
         if let Err(error) = &result {
-            self.record.report.state = JobState::Failed;
+            let waits = self.record.detached && keep::may_go_on(error);
+            self.record.report.state = if waits { JobState::Interrupted } else { JobState::Failed };
             self.record.report.error = Some(error.message.clone());
+            self.record.tell();
         }
-        self.record.tell();
         match result? {
-            Steps::Planned(plan) => Ok(Reply::Plan(plan).into()),
+            Steps::Planned(plan) => {
+                self.record.tell();
+                Ok(Reply::Plan(plan).into())
+            }
             Steps::Done(output) => {
+                let body = self.hand_over(output).await?;
+                self.record.tell();
                 let report = self.record.report.clone();
                 self.ctx.emit(Event::JobDone { job_id: report.job_id, wall_ms: report.wall_ms });
-                Ok(Response { reply: Reply::Job(Box::new(report)), output: Body::of_pieces(output) })
+                Ok(Response { reply: Reply::Job(Box::new(report)), output: body })
             }
         }
+    }
+
+    /// The output on its way to whoever waits for it, or into the journal until somebody asks.
+    async fn hand_over(&mut self, output: Merged) -> Result<Body, CommandError> {
+        let (pieces, outputs) = match output {
+            Merged::Outputs(pieces) => (pieces, true),
+            Merged::Whole(bytes) => (vec![bytes], false),
+        };
+        let Some(journal) = self.journal.take() else { return Ok(Body::of_pieces(pieces)) };
+        if !self.record.detached {
+            // Its folder goes when the bytes have been read from it.
+            return Ok(Body::of_pieces(pieces).keeping(journal.folder()));
+        }
+        self.record.wall();
+        let report = self.record.report.clone();
+        let ended = Ended { at: journal::now(), report, error: None, pieces: None, result: None };
+        let result = if outputs { journal::Result::Outputs } else { journal::Result::Bytes(pieces) };
+        journal.end(ended, result).await.map_err(|error| {
+            let error = keep::unkept(&error);
+            self.record.report.state = JobState::Failed;
+            self.record.report.error = Some(error.message.clone());
+            self.record.tell();
+            error
+        })?;
+        Ok(Body::default())
     }
 
     async fn steps(&mut self) -> Result<Steps, CommandError> {
@@ -142,9 +197,10 @@ impl Invocation {
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, want)));
         }
         self.begin("split");
-        let inputs = match remote {
-            true => self.split_elsewhere(&resolved, &own, &found, want).await?,
-            false => self.split_here(&resolved, want).await?,
+        let inputs = match self.restored_parts() {
+            Some(parts) => parts,
+            None if remote => self.split_elsewhere(&resolved, &own, &found, want).await?,
+            None => self.split_here(&resolved, want).await?,
         };
         self.end("split");
         let bytes = inputs.iter().map(Blob::len).sum();
@@ -164,6 +220,7 @@ impl Invocation {
             self.record.report.notes.push(note);
         }
 
+        let inputs = self.keep(&resolved, inputs).await?;
         self.begin("run");
         let round = Round { op: TaskOp::Run, count: inputs.len() as u32, inputs };
         let outputs = match self.drive(&resolved, &selection, &found, round).await {
@@ -174,11 +231,15 @@ impl Invocation {
         self.begin("merge");
         let output = self.merge(&resolved, outputs).await?;
         self.end("merge");
-        if self.record.report.state == JobState::Running {
+        if self.record.is_running() {
             self.record.report.state = JobState::Done;
+        } else if self.invoke.strict {
+            let message = "the result is partial, which --strict does not allow";
+            return Err(CommandError::new(ErrorCode::Failed, message));
         }
-        self.record.report.output_bytes = output.iter().map(Blob::len).sum();
-        self.record.report.output_sha256 = HEXLOWER.encode(hash_of(&output).await.map_err(unread)?.as_bytes());
+        let pieces = output.pieces();
+        self.record.report.output_bytes = pieces.iter().map(Blob::len).sum();
+        self.record.report.output_sha256 = HEXLOWER.encode(hash_of(pieces).await.map_err(unread)?.as_bytes());
         Ok(Steps::Done(output))
     }
 
@@ -193,10 +254,10 @@ impl Invocation {
 
     /// Puts the outputs together: where that is one after the other, nothing is copied and nothing held; otherwise in a
     /// sandbox, which has to hold them.
-    async fn merge(&self, resolved: &Resolved, outputs: Vec<Blob>) -> Result<Vec<Blob>, CommandError> {
+    async fn merge(&self, resolved: &Resolved, outputs: Vec<Blob>) -> Result<Merged, CommandError> {
         if let Work::Whole | Work::Bytes { .. } | Work::Lines { .. } = resolved.installed.package(&resolved.params).work
         {
-            return Ok(outputs);
+            return Ok(Merged::Outputs(outputs));
         }
         let bytes: u64 = outputs.iter().map(Blob::len).sum();
         if bytes > MERGED_BYTES {
@@ -207,7 +268,7 @@ impl Invocation {
         for output in &outputs {
             parts.push(output.whole().await.map_err(unread)?);
         }
-        Ok(vec![self.call_here(resolved, Op::Merge, split::frame(&parts)).await?.into()])
+        Ok(Merged::Whole(self.call_here(resolved, Op::Merge, split::frame(&parts)).await?.into()))
     }
 
     /// Runs a whole-job step on this device. It handles all of the input, so its budget is the job's, not a task's.
@@ -254,7 +315,24 @@ struct Round {
 
 enum Steps {
     Planned(Plan),
-    Done(Vec<Blob>),
+    Done(Merged),
+}
+
+/// A job's output.
+enum Merged {
+    /// The tasks' outputs one after the other.
+    Outputs(Vec<Blob>),
+    /// What a merge made of them.
+    Whole(Blob),
+}
+
+impl Merged {
+    fn pieces(&self) -> &[Blob] {
+        match self {
+            Self::Outputs(pieces) => pieces,
+            Self::Whole(bytes) => std::slice::from_ref(bytes),
+        }
+    }
 }
 
 /// The hash of these bytes one after the other.

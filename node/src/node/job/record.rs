@@ -8,7 +8,10 @@ use std::{
 use super::millis;
 use crate::{
     command::{JobReport, JobState},
-    node::context::{Ask, Context},
+    node::{
+        context::{Ask, Context},
+        journal::table::Fate,
+    },
 };
 
 /// The job's report, which the coordinator gets a copy of while it runs and when it ends, in whatever way.
@@ -19,6 +22,10 @@ pub(super) struct Record {
     pub(super) told: Option<Instant>,
     /// A plan is no job.
     pub(super) silent: bool,
+    /// Nobody waits for it at its door.
+    pub(super) detached: bool,
+    /// Why it ends early, when it does.
+    pub(super) fate: Arc<Fate>,
 }
 
 /// Progress is recorded at most this often.
@@ -33,8 +40,18 @@ impl Record {
         }
     }
 
-    pub(super) fn tell(&mut self) {
+    /// True until it has ended.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.report.state, JobState::Running | JobState::Resumed)
+    }
+
+    /// How long it has taken.
+    pub(super) fn wall(&mut self) {
         self.report.wall_ms = millis(self.started.elapsed());
+    }
+
+    pub(super) fn tell(&mut self) {
+        self.wall();
         if !self.silent {
             // A full queue loses one copy; the next brings all of it.
             let _ = self.ctx.asks.try_send(Ask::Job(Box::new(self.report.clone())));
@@ -44,10 +61,15 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.report.state == JobState::Running {
-            self.report.state = JobState::Failed;
-            self.report.error = Some("cancelled, or over its deadline".into());
-            self.tell();
+        if !self.is_running() {
+            return;
         }
+        let (state, why) = match self.fate.why() {
+            Some((state, why)) => (*state, why.as_str()),
+            None if self.ctx.journals.is_ending() => (JobState::Interrupted, "interrupted: the node ended"),
+            None => (JobState::Cancelled, "cancelled: whoever asked for it has gone"),
+        };
+        (self.report.state, self.report.error) = (state, Some(why.to_owned()));
+        self.tell();
     }
 }

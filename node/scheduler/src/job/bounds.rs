@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use msm_protocol::limits::{HEARTBEAT, REMOTE_ATTEMPTS, TASK_TIME_MAX};
+use msm_protocol::limits::{HEARTBEAT, LEASE_MIN, REMOTE_ATTEMPTS, TASK_TIME_MAX};
 
 /// Local attempts of one task: a crash may be bad luck once.
 pub const LOCAL_ATTEMPTS: u32 = 2;
@@ -55,3 +55,6 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// When the driver comes this much later than it was asked to, this device was asleep and not its workers: each gets as
 /// long to speak before leases end (B90). Two heartbeats.
 pub const OVERSLEPT: Duration = Duration::from_secs(2 * HEARTBEAT.as_secs());
+/// While anything runs the driver is asked to come this often, though nothing may end then: where only this device works
+/// there are no leases, and a sleep would pass for the time of a task. *Judgement.*
+pub const WATCH: Duration = LEASE_MIN;

@@ -36,7 +36,10 @@ impl JobState {
         let mut now = now.saturating_sub(self.asleep).max(self.now);
         let stalled = self.stuck_since.map_or(Duration::MAX, |since| since + STALL);
         let overslept = |due: Duration| now > due.saturating_add(OVERSLEPT);
-        if overslept(stalled) || (overslept(self.lease_floor) && self.leases().min().is_some_and(overslept)) {
+        if overslept(stalled)
+            || overslept(self.watch)
+            || (overslept(self.lease_floor) && self.leases().min().is_some_and(overslept))
+        {
             self.asleep += now - self.now;
             now = self.now;
             let held: Vec<AttemptRef> = self.members.values().flat_map(|member| member.attempts()).collect();

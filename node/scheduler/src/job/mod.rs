@@ -74,6 +74,8 @@ pub struct JobState {
     /// The driver's clock without [`Self::asleep`].
     now: Duration,
     asleep: Duration,
+    /// When the driver is to come although nothing ends: later means that this device slept.
+    watch: Duration,
     tasks: Vec<Task>,
     members: BTreeMap<Worker, Member>,
     /// Tasks that nobody works on and nobody has answered.
@@ -127,6 +129,7 @@ impl JobState {
         let mut job = Self {
             now,
             asleep: Duration::ZERO,
+            watch: Duration::MAX,
             tasks,
             members: BTreeMap::new(),
             fresh,
@@ -193,6 +196,7 @@ impl JobState {
             self.dispatch();
             self.check_stuck();
         }
+        self.watch = if self.running > 0 { self.now + WATCH } else { Duration::MAX };
     }
 
     /// The next thing to do, in order.
@@ -208,7 +212,8 @@ impl JobState {
         let stuck = self.stuck_since.map(|since| since + STALL);
         let pauses = self.members.values().filter(|m| m.usable() && m.paused_until > self.now).map(|m| m.paused_until);
         let lease = (self.lease_floor < Duration::MAX).then_some(self.lease_floor);
-        let others = [stuck, lease, self.look_again, self.next_hedge()].into_iter().flatten();
+        let watch = (self.watch < Duration::MAX).then_some(self.watch);
+        let others = [stuck, lease, watch, self.look_again, self.next_hedge()].into_iter().flatten();
         let next = pauses.chain(others).min();
         next.map(|next| next + self.asleep)
     }
@@ -382,8 +387,9 @@ impl JobState {
                 continue;
             }
             let (spent, remote) = (task.attempts.len(), REMOTE_ATTEMPTS + self.votes_beside());
-            let hopeless = task.remote_tries() >= remote && task.tries_by(Worker::Local) >= LOCAL_ATTEMPTS;
-            let anybody = self.config.on_loss == OnLoss::Remote && task.remote_tries() < remote;
+            let (here, elsewhere) = (task.tries_by(Worker::Local) < LOCAL_ATTEMPTS, task.remote_tries() < remote);
+            let hopeless = !here && !elsewhere;
+            let anybody = self.config.on_loss == OnLoss::Remote && here && elsewhere;
             if task.void_of.is_some() && anybody {
                 self.fresh.insert(index, task.weight);
             } else {

@@ -74,3 +74,24 @@ fn a_liar_of_an_earlier_life_keeps_nothing() {
         assert!(first.iter().any(|output| matches!(output, Output::Start { attempt: a, .. } if *a == attempt)));
     }
 }
+
+/// While only this device works there are no leases to miss; what a task seemed to take while the device slept is not
+/// its speed all the same, or it would get nothing more beside a slow worker.
+#[test]
+fn b90_a_sleep_while_only_this_device_works_is_not_its_speed() {
+    const S: Duration = Duration::from_secs(1);
+    let mut job = JobState::new(JobConfig { tasks: 9, ..JobConfig::default() }, Duration::ZERO);
+    tell(&mut job, Input::WorkerReady { worker: Worker::Local, credit: 1, trust: Trust::default() });
+    let result = |task| Input::Result {
+        worker: Worker::Local,
+        attempt: AttemptRef { task, attempt: 0 },
+        output: bytes("the truth"),
+    };
+    job.handle(result(0), S);
+    let asked = job.next_timeout().expect("it wants to know when this device wakes up");
+    let wakes = asked + 864_000 * S;
+    job.handle(Input::Tick, wakes);
+    job.handle(result(1), wakes + S);
+    let mean = job.progress().workers[0].mean.expect("two results");
+    assert!(mean < 20 * S, "{mean:?}");
+}

@@ -12,12 +12,16 @@ use msm_protocol::{
 };
 use msm_scheduler::{
     Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker,
-    job::{ATTEMPT_MAX, ATTEMPTS_PER_TASK, LEASE_MAX, LOCAL_ATTEMPTS, OVERSLEPT, REMOTE_ATTEMPTS_ALONE},
+    job::{
+        ATTEMPT_MAX, ATTEMPTS_PER_TASK, CREDIT_MAX, LEASE_MAX, LOCAL_ATTEMPTS, OVERSLEPT, REMOTE_ATTEMPTS_ALONE, STALL,
+        VOTES_MAX, VOTES_WAITING,
+    },
     trust::CHECK_FIRST,
 };
 
 /// A task that nobody works on waits no longer than this while somebody who may take it does nothing.
-const STARVES: Duration = Duration::from_secs(10);
+/// Where everything waits for a second voter, the job gives up after `STALL`; nothing waits longer.
+const STARVES: Duration = Duration::from_secs(STALL.as_secs() + 1);
 
 /// What a job promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +84,8 @@ struct Seen {
     /// It said that it takes nothing more.
     left: bool,
     struck: bool,
+    /// Answers of this life that another worker confirmed.
+    confirmed: u32,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +102,17 @@ struct TaskSeen {
 }
 
 impl TaskSeen {
+    /// Attempts that brought no answer, or none yet, or one that is not believed: here, and elsewhere.
+    fn in_vain(&self, workers: &BTreeMap<Worker, Seen>) -> (u32, u32) {
+        let believed = |worker: &Worker| workers.get(worker).is_none_or(|seen| !seen.struck);
+        let answered = |number| self.answers.iter().any(|(by, attempt, _)| *attempt == number && believed(by));
+        let vain = (0..).zip(&self.history).filter(|(number, _)| !answered(*number));
+        vain.fold((0, 0), |(here, elsewhere), (_, by)| match by {
+            Worker::Local => (here + 1, elsewhere),
+            Worker::Remote(_) => (here, elsewhere + 1),
+        })
+    }
+
     fn answer_of(&self, worker: Worker) -> Option<OutputId> {
         let restored = self.accepted.filter(|(by, _)| self.restored && *by == worker).map(|(_, output)| output);
         self.answers.iter().rev().find(|(by, ..)| *by == worker).map(|(.., output)| *output).or(restored)
@@ -221,10 +238,18 @@ impl Checker {
         for output in outputs {
             self.output(input, output, view, now)?;
         }
+        for output in outputs {
+            if let Output::Accepted { attempt, .. } = output {
+                let counted = self.tasks[attempt.task as usize].accepted.map(|(_, output)| output);
+                let shown = view.job.output_of(attempt.task);
+                ensure!(HoldersOnly, counted == shown, "task {} is not what was accepted", attempt.task);
+            }
+        }
         self.counts(view, now)?;
         if self.end.is_none() && !self.cancelled {
             self.leases_end(now)?;
             self.within_credit()?;
+            self.little_is_kept()?;
             self.struck_is_out()?;
             self.nobody_starves(view, now)?;
         }
@@ -244,7 +269,7 @@ impl Checker {
                     self.workers.entry(*worker).or_default().faults += 1;
                 }
             }
-            Output::Accepted { attempt, worker } => self.accept(input, *attempt, *worker, view)?,
+            Output::Accepted { attempt, worker } => self.accept(input, *attempt, *worker)?,
             Output::Kept { attempt, worker } => {
                 let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
                 ensure!(HoldersOnly, holder == Some(*worker), "keeps {attempt:?}, which {worker} does not run");
@@ -278,7 +303,8 @@ impl Checker {
             }
             Output::Failed { refusal } => {
                 let deterministic = self.failure.as_ref().is_some_and(|failure| failure == refusal);
-                let reasons = ["task ", "no device is left"];
+                let doubt = if self.config.redundancy == Redundancy::None { "task " } else { "verification: task " };
+                let reasons = ["task ", "no device is left", doubt];
                 let spent = reasons.iter().any(|reason| refusal.reason.starts_with(reason));
                 ensure!(RightEnd, deterministic || spent, "failed for no reason: {refusal}");
                 self.end = Some(output.clone());
@@ -299,7 +325,7 @@ impl Checker {
         (0..).zip(&self.tasks).filter(|(_, task)| task.accepted.is_none()).map(|(index, _)| index).collect()
     }
 
-    fn accept(&mut self, input: &Input, attempt: AttemptRef, worker: Worker, view: &View<'_>) -> Kept {
+    fn accept(&mut self, input: &Input, attempt: AttemptRef, worker: Worker) -> Kept {
         let task = &mut self.tasks[attempt.task as usize];
         ensure!(CountedOnce, task.accepted.is_none(), "task {} counted twice", attempt.task);
         if !task.kept.remove(&attempt.attempt) {
@@ -308,9 +334,8 @@ impl Checker {
             ensure!(HoldersOnly, is_result(input, worker, attempt), "{attempt:?} accepted without its result");
         }
         let said = task.answers.iter().find(|(by, number, _)| (*by, *number) == (worker, attempt.attempt));
-        let output = view.job.output_of(attempt.task);
-        ensure!(HoldersOnly, said.map(|(.., output)| *output) == output, "{attempt:?} is not what {worker} said");
-        let Some(output) = output else { return Ok(()) };
+        ensure!(HoldersOnly, said.is_some(), "{attempt:?} accepted, of which {worker} said nothing");
+        let Some((.., output)) = said.copied() else { return Ok(()) };
         task.accepted = Some((worker, output));
         self.done += 1;
         let voters: BTreeSet<Worker> =
@@ -334,8 +359,12 @@ impl Checker {
         let foreign = !given;
         ensure!(HoldersOnly, foreign == (why == RefusalCode::BadMessage), "{attempt:?} of {worker} dropped as {why}");
         let Some(task) = self.tasks.get_mut(attempt.task as usize).filter(|_| given) else { return Ok(()) };
-        task.kept.remove(&attempt.attempt);
-        let counted = task.accepted.is_some() || !task.kept.is_empty();
+        // What has just arrived, or else what was kept.
+        if !is_result(input, worker, attempt) {
+            task.kept.remove(&attempt.attempt);
+        }
+        // A late one is told by what there was when its attempt ended.
+        let counted = if holds { task.accepted.is_some() || !task.kept.is_empty() } else { !task.answers.is_empty() };
         ensure!(NothingLost, why != RefusalCode::Duplicate || counted, "{attempt:?} is no duplicate: nothing is there");
         Ok(())
     }
@@ -347,6 +376,7 @@ impl Checker {
         ensure!(ChecksCount, said.is_some() && other.is_some(), "task {index} of {worker} checked without an answer");
         ensure!(ChecksCount, (said == other) == agrees, "{worker} and {by} on task {index}: agrees is {agrees}");
         let stands = task.accepted.map(|(_, output)| output);
+        self.workers.entry(worker).or_default().confirmed += u32::from(agrees);
         task.confirmed |= agrees && stands.is_none_or(|output| Some(output) == said);
         Ok(())
     }
@@ -377,7 +407,9 @@ impl Checker {
         ensure!(WithinCredit, seen.is_some_and(|seen| seen.connected), "{worker} is not there");
         let task = &self.tasks[index as usize];
         let history = &task.history;
-        let second_look = matches!(why, Why::Check { .. } | Why::Vote);
+        // A check that takes too long gets a second attempt, as any task does.
+        let slow_look = matches!(why, Why::Straggler { .. }) && self.is_looked_at(index);
+        let second_look = slow_look || matches!(why, Why::Check { .. } | Why::Vote);
         ensure!(CountedOnce, task.accepted.is_none() || second_look, "task {index} is done and is started again");
         ensure!(Bounded, attempt.attempt as usize == history.len(), "{attempt:?} after {} attempts", history.len());
         ensure!(Bounded, history.len() < ATTEMPTS_PER_TASK as usize, "{attempt:?} is one too many");
@@ -396,6 +428,11 @@ impl Checker {
         Ok(())
     }
 
+    /// Its output is there, and an attempt that runs still will say whether it is right.
+    fn is_looked_at(&self, index: u32) -> bool {
+        self.tasks[index as usize].accepted.is_some() && self.running.keys().any(|attempt| attempt.task == index)
+    }
+
     fn ordinary_start(
         &self,
         worker: Worker,
@@ -405,13 +442,16 @@ impl Checker {
         view: &View<'_>,
     ) -> Kept {
         let history = &self.tasks[attempt.task as usize].history;
-        let local = history.iter().filter(|by| **by == Worker::Local).count() as u32;
-        let remote = history.len() as u32 - local;
+        let (local, remote) = self.tasks[attempt.task as usize].in_vain(&self.workers);
         ensure!(Bounded, worker != Worker::Local || local < LOCAL_ATTEMPTS, "{attempt:?} is one too many here");
-        let bound = if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
+        let bound = self.remote_bound(local, view);
         ensure!(Bounded, worker == Worker::Local || remote < bound, "{attempt:?} is one too many elsewhere");
         let remotes_beside = beside.iter().filter(|by| **by != Worker::Local).count();
-        ensure!(Bounded, remotes_beside < 2 || worker == Worker::Local, "a third remote beside {beside:?}");
+        let most = match self.config.redundancy {
+            Redundancy::Agree { of, .. } => 1 + of as usize,
+            _ => 2,
+        };
+        ensure!(Bounded, remotes_beside < most || worker == Worker::Local, "a third remote beside {beside:?}");
         match why {
             Why::Fresh => ensure!(Counts, history.is_empty(), "{attempt:?} is not fresh"),
             Why::Lost { .. } => {
@@ -436,13 +476,22 @@ impl Checker {
         there || local >= LOCAL_ATTEMPTS || self.config.on_loss == OnLoss::Partial
     }
 
+    /// Remote attempts in vain at most.
+    fn remote_bound(&self, local: u32, view: &View<'_>) -> u32 {
+        let votes = match self.config.redundancy {
+            Redundancy::Agree { of, .. } => of - 1,
+            _ => 0,
+        };
+        votes + if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE }
+    }
+
     /// The same worker twice in a row is right only when nobody else could take the task now.
     fn no_alternative(&self, worker: Worker, task: u32, local: u32, remote: u32, view: &View<'_>) -> Kept {
         let ready: BTreeSet<Worker> = view.progress.workers.iter().filter(|w| w.ready).map(|w| w.worker).collect();
         let local_may = local < LOCAL_ATTEMPTS && self.config.on_loss != OnLoss::Partial;
         let home_only =
             self.config.on_loss == OnLoss::Local && ready.contains(&Worker::Local) && local < LOCAL_ATTEMPTS;
-        let bound = if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE };
+        let bound = self.remote_bound(local, view);
         for (other, seen) in &self.workers {
             let free =
                 ready.contains(other) && seen.connected && seen.faults == 0 && !seen.left && self.held(*other) == 0;
@@ -507,6 +556,16 @@ impl Checker {
         Ok(())
     }
 
+    /// What the driver has to hold beside the outputs: votes and disagreements.
+    fn little_is_kept(&self) -> Kept {
+        let most = VOTES_WAITING as u32 + CREDIT_MAX * self.workers.len() as u32;
+        let kept = || self.tasks.iter().map(|task| task.kept.len() as u32).filter(|kept| *kept > 0);
+        ensure!(Bounded, kept().count() as u32 <= most, "{} tasks are undecided, at most {most}", kept().count());
+        let largest = kept().max().unwrap_or(0);
+        ensure!(Bounded, largest <= VOTES_MAX + 1, "{largest} outputs of one task are kept");
+        Ok(())
+    }
+
     fn struck_is_out(&self) -> Kept {
         for (worker, _) in self.workers.iter().filter(|(_, seen)| seen.struck) {
             ensure!(StruckIsOut, self.held(*worker) == 0, "{worker} is struck and still holds {}", self.held(*worker));
@@ -532,6 +591,11 @@ impl Checker {
         if idle.is_empty() || self.done == self.config.tasks {
             return Ok(());
         }
+        let undecided = self.tasks.iter().filter(|task| !task.kept.is_empty()).count();
+        if undecided >= VOTES_WAITING {
+            // Only votes on those are wanted now: what is kept undecided is bounded.
+            return Ok(());
+        }
         let runs: BTreeSet<u32> = self.running.keys().map(|attempt| attempt.task).collect();
         for (index, task) in (0..).zip(&self.tasks) {
             let waits = task.accepted.is_none() && !runs.contains(&index) && task.kept.is_empty();
@@ -549,23 +613,20 @@ impl Checker {
     /// Whether nothing speaks against giving this waiting task to this worker.
     fn may_take(&self, worker: Worker, index: u32, view: &View<'_>) -> bool {
         let history = &self.tasks[index as usize].history;
-        let local = history.iter().filter(|by| **by == Worker::Local).count() as u32;
-        let remote = history.len() as u32 - local;
+        let (local, remote) = self.tasks[index as usize].in_vain(&self.workers);
         let lost = !history.is_empty();
         match worker {
             _ if history.last() == Some(&worker) => false,
             Worker::Local => local < LOCAL_ATTEMPTS && !(lost && self.config.on_loss == OnLoss::Partial),
             Worker::Remote(_) if lost && self.config.on_loss == OnLoss::Local => false,
-            Worker::Remote(_) => {
-                remote < if self.local_may(local, view) { REMOTE_ATTEMPTS } else { REMOTE_ATTEMPTS_ALONE }
-            }
+            Worker::Remote(_) => remote < self.remote_bound(local, view),
         }
     }
 
     // ---- At the end ------------------------------------------------------------------------------------------------
 
     /// When the job is over: whether its outputs are to be believed as far as was promised.
-    pub fn at_the_end(&self, end: &Output) -> Kept {
+    pub fn at_the_end(&self, end: &Output, progress: &Progress) -> Kept {
         for (index, task) in (0..).zip(&self.tasks) {
             let Some((worker, output)) = task.accepted else { continue };
             let right = output == self.truth[index as usize];
@@ -578,22 +639,22 @@ impl Checker {
             ensure!(OutputIsLocal, right || excused, "task {index} of {worker} is wrong");
         }
         if *end == Output::Done && self.config.redundancy == Redundancy::Spot {
-            self.first_are_checked()?;
+            self.first_are_checked(progress.unchecked)?;
         }
         Ok(())
     }
 
-    /// Of a worker that nobody knew, the first outputs are checked, where this device is there to do it.
-    fn first_are_checked(&self) -> Kept {
+    /// Of a worker that nobody knew, the first outputs are checked, where this device is there to do it: all but those
+    /// that it said nobody was left to check.
+    fn first_are_checked(&self, waived: u32) -> Kept {
         if !self.workers.get(&Worker::Local).is_some_and(|local| local.connected) {
             return Ok(());
         }
-        for worker in self.workers.keys().filter(|worker| **worker != Worker::Local) {
-            let theirs = || self.tasks.iter().filter(|task| task.accepted.is_some_and(|(by, _)| by == *worker));
-            let (all, confirmed) =
-                (theirs().filter(|task| !task.restored).count(), theirs().filter(|task| task.confirmed).count());
-            let due = all.min(CHECK_FIRST as usize);
-            ensure!(ChecksCount, confirmed >= due, "{confirmed} of {all} outputs of {worker} were checked");
+        for (worker, seen) in self.workers.iter().filter(|(worker, _)| **worker != Worker::Local) {
+            let theirs = |task: &&TaskSeen| !task.restored && task.accepted.is_some_and(|(by, _)| by == *worker);
+            let all = self.tasks.iter().filter(theirs).count() as u32;
+            let due = all.min(CHECK_FIRST).saturating_sub(waived);
+            ensure!(ChecksCount, seen.confirmed >= due, "{} of {all} outputs of {worker} were checked", seen.confirmed);
         }
         Ok(())
     }

@@ -47,11 +47,6 @@ pub enum Twist {
 }
 
 impl Twist {
-    /// Shows only where results are checked.
-    pub fn needs_checks(self) -> bool {
-        matches!(self, Self::Forgives | Self::KeepsLies | Self::ChecksNothing)
-    }
-
     /// Each with the promise that it breaks.
     pub const ALL: [(Self, Promise); 17] = [
         (Self::CountsTwice, Promise::CountedOnce),
@@ -81,14 +76,14 @@ pub struct Sabotage {
     answers: Vec<(Worker, u32, OutputId)>,
     liar: Option<Worker>,
     accepted: u32,
-    /// Tasks of the journal that the scheduler was not told of.
-    unheard: u32,
+    /// Tasks that only the world counts as done.
+    hidden: u32,
     done: bool,
 }
 
 impl Sabotage {
     pub fn new(twist: Twist) -> Self {
-        Self { twist, running: vec![], answers: vec![], liar: None, accepted: 0, unheard: 0, done: false }
+        Self { twist, running: vec![], answers: vec![], liar: None, accepted: 0, hidden: 0, done: false }
     }
 
     /// What reaches the scheduler of what happened.
@@ -123,7 +118,7 @@ impl Sabotage {
                 vec![Input::Result { worker, attempt, output }]
             }
             (Twist::Repeats, Input::Restored { .. }) => {
-                self.unheard += 1;
+                self.hidden += 1;
                 vec![]
             }
             (_, input) => vec![input],
@@ -171,7 +166,17 @@ impl Sabotage {
                     outputs.push(Output::Start { worker, attempt, why: Why::Fresh });
                 }
             }
-            Twist::KeepsLies => outputs.retain(|output| !matches!(output, Output::Withdrawn { .. })),
+            Twist::KeepsLies => {
+                // All but what is replaced at once.
+                let accepted = |output: &Output| match output {
+                    Output::Accepted { attempt, .. } => Some(attempt.task),
+                    _ => None,
+                };
+                let again: Vec<u32> = outputs.iter().filter_map(accepted).collect();
+                let before = outputs.len();
+                outputs.retain(|output| !matches!(output, Output::Withdrawn { task, .. } if !again.contains(task)));
+                self.hidden += (before - outputs.len()) as u32;
+            }
             Twist::Slanders => {
                 let (accepted, answers) = (self.accepted, &self.answers);
                 let honest = answers.iter().find(|(worker, ..)| *worker != Worker::Local);
@@ -189,7 +194,7 @@ impl Sabotage {
     /// What the world sees of the scheduler.
     pub fn twist(&self, view: &mut View<'_>, now: Duration) {
         match self.twist {
-            Twist::Repeats => view.progress.done += self.unheard,
+            Twist::Repeats | Twist::KeepsLies => view.progress.done += self.hidden,
             Twist::Miscounts if self.accepted > 0 => view.progress.done += 1,
             Twist::NeverEnds if view.progress.over => {
                 view.progress.over = false;

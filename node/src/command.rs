@@ -117,8 +117,8 @@ pub enum OnLoss {
     Partial,
 }
 
-/// Devices that may be asked for one output. *Judgement*: each more costs the whole work once more.
-pub const VOTES_MAX: u32 = 5;
+/// Devices that may be asked for one output.
+pub const VOTES_MAX: u32 = msm_scheduler::job::VOTES_MAX;
 
 /// How outputs of other devices come to be believed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,6 +393,9 @@ pub struct Checks {
     pub compared: u32,
     /// Those in which the output was right.
     pub right: u32,
+    /// Outputs that should have been compared, with nobody left to compute them again.
+    #[serde(default)]
+    pub unchecked: u32,
     /// Outputs that were thrown away and computed again because their worker had lied.
     pub withdrawn: u32,
     /// The wrong ones, and the first of the others: at most 64.

@@ -77,6 +77,7 @@ pub fn job() -> JobReport {
             redundancy: "spot".into(),
             compared: 5,
             right: 4,
+            unchecked: 1,
             withdrawn: 3,
             rows: vec![CheckRow { task: 7, peer_id: peer(), by: peer(), agrees: false }],
             struck: vec![struck()],

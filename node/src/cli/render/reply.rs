@@ -479,7 +479,7 @@ mod tests {
             "note",
             "kitchen?[2J",
             "spot: 5 compared, 4 right",
-            "3 computed again",
+            "1 that nobody could check; 3 computed again",
         ],
         &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
         &["SERVICE", "image-blur", "media/image", "6/6", "home"],

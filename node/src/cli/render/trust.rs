@@ -40,16 +40,18 @@ pub fn forgiven(row: &StruckRow) -> String {
 
 /// Lines of a job's report.
 pub fn checks(job: &JobReport) -> Vec<(&'static str, String)> {
-    let Checks { redundancy, compared, right, withdrawn, rows, struck } = &job.checks;
+    let Checks { redundancy, compared, right, unchecked, withdrawn, rows, struck } = &job.checks;
     let mut lines = Vec::new();
-    if *compared == 0 && struck.is_empty() {
+    if *compared == 0 && *unchecked == 0 && struck.is_empty() {
         return lines;
     }
-    let again = match withdrawn {
-        0 => String::new(),
-        many => format!("; {} computed again", many),
-    };
-    lines.push(("checks", format!("{}: {compared} compared, {right} right{again}", clean(redundancy, NAME_CHARS))));
+    let mut line = format!("{}: {compared} compared, {right} right", clean(redundancy, NAME_CHARS));
+    for (many, what) in [(unchecked, "that nobody could check"), (withdrawn, "computed again")] {
+        if *many > 0 {
+            line += &format!("; {many} {what}");
+        }
+    }
+    lines.push(("checks", line));
     lines.extend(rows.iter().take(LISTED).map(|row| {
         let ended = if row.agrees { "right" } else { "wrong" };
         ("checked", format!("task {} of {} by {}: {ended}", row.task, name(job, &row.peer_id), name(job, &row.by)))

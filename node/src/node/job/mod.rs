@@ -33,6 +33,7 @@ use msm_protocol::{
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_TIME_MAX},
 };
 use msm_sandbox::{Budget, Call, Op, Work};
+use msm_scheduler::job::UNDECIDED;
 
 use self::{ask::Resolved, keep::Restored, record::Record, split::unread};
 use super::{
@@ -363,6 +364,8 @@ pub fn error_of(refusal: &Refusal) -> CommandError {
         RefusalCode::Unavailable => ErrorCode::NoNode,
         RefusalCode::UntrustedMarket | RefusalCode::Denied | RefusalCode::NotLending => ErrorCode::NotAllowed,
         RefusalCode::Constraint | RefusalCode::Busy => ErrorCode::NoDevice,
+        // Outputs that contradict each other, or too few to be believed.
+        RefusalCode::Other if refusal.reason.starts_with(UNDECIDED) => ErrorCode::Verification,
         _ => ErrorCode::Failed,
     };
     let error = CommandError::new(code, refusal.to_string());

@@ -136,5 +136,6 @@ impl Driver<'_> {
         let progress = self.state.progress();
         self.record.report.tasks_rerun = progress.reruns + progress.hedges;
         self.record.report.reruns = self.attempts.reruns;
+        self.record.report.checks.unchecked = progress.unchecked;
     }
 }

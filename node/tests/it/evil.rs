@@ -29,6 +29,8 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Zeros for as long as the other side reads.
     Endless,
+    /// These bytes, one a second.
+    Trickle(Vec<u8>),
     /// Nothing, for ever: the stream stays open.
     Silence,
 }
@@ -557,6 +559,13 @@ impl request_response::Codec for Raw {
             Answer::Endless => loop {
                 io.write_all(&[0; 4096]).await?;
             },
+            Answer::Trickle(bytes) => {
+                for byte in bytes {
+                    io.write_all(&[byte]).await?;
+                    io.flush().await?;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
             Answer::Silence => {}
         }
         io.close().await

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use msm_node::command::{Command, Invoke, Reply};
-use msm_protocol::{ContentHash, Manifest, message::BlobResponse};
+use msm_protocol::{ContentHash, Manifest, cbor, message::BlobResponse};
 use rustix::process::Signal;
 
 use crate::{
@@ -172,6 +172,18 @@ async fn b20_a_provider_that_never_answers() {
     let (output, took) = scene.run().await;
     assert_eq!(output, grind(&lines(3), 10));
     assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(!scene.banned(), "slow is no lie");
+}
+
+/// Slower than anything that is worth waiting for: it is left after the time that one chunk may take, and nothing of
+/// what it gave is lost or believed.
+#[tokio::test]
+async fn b20_a_provider_at_one_byte_a_second() {
+    let scene = scene(|response| Answer::Trickle(cbor::to_vec(&response).unwrap())).await;
+    let (output, took) = scene.run().await;
+    assert_eq!(output, grind(&lines(3), 10));
+    assert!(took < Duration::from_secs(8), "left within 5 s: {took:?}");
+    assert_eq!(scene.asked.lock().unwrap().len(), 1, "and not asked again");
     assert!(!scene.banned(), "slow is no lie");
 }
 

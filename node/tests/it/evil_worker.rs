@@ -27,11 +27,11 @@ const LINES: usize = 12;
 const ROUNDS: usize = 400_000;
 
 /// One task with its whole input, as an evil worker got it.
-struct Given {
-    offer: Offer,
-    job: Job,
-    task: TaskHeader,
-    input: String,
+pub struct Given {
+    pub offer: Offer,
+    pub job: Job,
+    pub task: TaskHeader,
+    pub input: String,
 }
 
 impl Given {
@@ -49,20 +49,20 @@ impl Given {
 
 /// What has come over one lane.
 #[derive(Default)]
-struct Lane {
+pub struct Lane {
     offer: Option<Offer>,
     jobs: HashMap<u32, Job>,
 }
 
 /// Takes the offer.
-async fn accept(stream: &mut Stream) -> Option<Lane> {
+pub async fn accept(stream: &mut Stream) -> Option<Lane> {
     let Some(ToWorker::Offer(offer)) = wire::receive(stream).await else { return None };
     wire::send(stream, &ToRequester::Accept(Accept { credit: 64, engine: "js".into() })).await;
     Some(Lane { offer: Some(*offer), ..Lane::default() })
 }
 
 /// The next task; `None` when the lane is closed.
-async fn next_task(stream: &mut Stream, lane: &mut Lane) -> Option<Given> {
+pub async fn next_task(stream: &mut Stream, lane: &mut Lane) -> Option<Given> {
     loop {
         // A lane lies idle between jobs.
         match wire::receive_within(stream, 2 * SOON).await.ok()?? {

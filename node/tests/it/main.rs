@@ -23,6 +23,7 @@ mod jobs;
 mod journal;
 mod kills;
 mod large;
+mod liars;
 mod live;
 mod market;
 mod owner;

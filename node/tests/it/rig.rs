@@ -113,6 +113,11 @@ impl Lab {
 
     /// [`grind`] as a service: lines in, the same in upper case with a hash of each out, as slowly as wanted.
     pub fn grind(&self) -> PathBuf {
+        self.grind_asking("")
+    }
+
+    /// The same with more in its `service.toml`, such as permissions.
+    pub fn grind_asking(&self, asks: &str) -> PathBuf {
         let more = "[params]\nrounds = { type = \"integer\", default = 1000, minimum = 1, maximum = 1000000000 }\n\
                     [work]\nsplit = \"lines:1\"\ndeterministic = true\n[limits]\ntime = \"60s\"";
         let source = "export function run(input, ctx) {
@@ -126,7 +131,7 @@ impl Lab {
               }
               return out;
             }";
-        self.service("grind", "1.0.0", more, source)
+        self.service("grind", "1.0.0", &format!("{more}\n{asks}"), source)
     }
 
     /// The blur that ships with msm.

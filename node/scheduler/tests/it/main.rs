@@ -13,6 +13,7 @@ mod sabotage;
 mod scene;
 mod selection;
 mod sim;
+mod tenth;
 mod trouble;
 mod world;
 

@@ -215,8 +215,14 @@ impl Driver<'_> {
 
     /// Asks the next best device that fits; false when there is none.
     pub(super) fn hire_spare(&mut self) -> bool {
-        let next = self.spare.pop_front();
-        next.map(|peer| self.hire(peer)).is_some()
+        while let Some(peer) = self.spare.pop_front() {
+            self.hire(peer);
+            // Who was struck out meanwhile is not hired.
+            if self.remotes.contains_key(&peer) {
+                return true;
+            }
+        }
+        false
     }
 
     fn work_here(&mut self) {

@@ -93,8 +93,8 @@ pub const JOB_INPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Input of a whole job whose parts are pieces of it (`bytes:SIZE`, `lines:N`), on disk: as many tasks as a job may have,
 /// each of the largest size.
 pub const JOB_DISK_BYTES: u64 = TASKS_PER_JOB as u64 * TASK_BYTES as u64;
-/// Tasks of one job: bounds bookkeeping, not input size.
-pub const TASKS_PER_JOB: usize = 1_024;
+/// Tasks of one job: bounds bookkeeping (a few MiB), not input size. Ten thousand tiny tasks are one job.
+pub const TASKS_PER_JOB: usize = 16_384;
 /// Aimed-at input of one task.
 pub const TASK_TARGET_BYTES: usize = 1024 * 1024;
 /// Input or output of one task at most.

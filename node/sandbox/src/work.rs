@@ -97,7 +97,7 @@ pub fn task_count(units: u64, bytes: u64, want: u32, target_bytes: u64) -> u64 {
 
 /// The units of task `index` of `count`.
 pub fn units_of(index: u64, count: u64, units: u64) -> std::ops::Range<u64> {
-    // units <= 2^40 and count <= 1,024: far from overflow; u128 spares the proof.
+    // units <= 2^40 and count <= 2^14: far from overflow; u128 spares the proof.
     let cut = |i: u64| (u128::from(i) * u128::from(units) / u128::from(count.max(1))) as u64;
     cut(index)..cut(index + 1)
 }
@@ -115,7 +115,7 @@ mod tests {
             (100, 1000, 4, 1 << 20, 4),
             (100, 8 << 20, 4, 1 << 20, 8),
             (100, 8 << 20, 0, 0, 100),
-            (1 << 30, 1 << 40, 4, 1 << 20, 1024),
+            (1 << 30, 1 << 40, 4, 1 << 20, 16_384),
         ];
         for (units, bytes, want, target, tasks) in table {
             let count = task_count(units, bytes, want, target);

@@ -37,7 +37,7 @@ pub const DELIVERY: Duration = Duration::from_secs(30);
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(2 * TASK_TIME_MAX.as_secs() + DELIVERY.as_secs());
 /// A second attempt starts after this when no task has finished yet to compare with. *Judgement.*
 pub const HEDGE_BLIND: Duration = Duration::from_secs(2);
-/// An attempt is late when it takes this many times as long as its worker's speed promised. *Judgement.*
+/// An attempt is late when its own work takes this many times as long as its worker's speed promised. *Judgement.*
 pub const HEDGE_LATE: f64 = 1.5;
 /// A second attempt before the first is late must be expected to end this many times sooner, and [`HEDGE_MIN`].
 /// *Judgement.*

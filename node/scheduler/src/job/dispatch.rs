@@ -34,10 +34,13 @@ impl JobState {
             return;
         };
         let attempt = AttemptRef { task: index, attempt: task.attempts.len() as u32 };
-        let promised = member.would_take(weight, now).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+        let promised = member.would_take(weight, now).and_then(time);
+        let alone = member.unit(now).and_then(|unit| time(unit * weight as f64 * f64::from(member.slots)));
+        let alone = alone.unwrap_or_default();
         let hedge = matches!(why, Why::Straggler { .. });
         let state = State::Running;
-        task.attempts.push(Attempt { worker, state, started: now, lease_ends, named: false, promised, hedge });
+        task.attempts.push(Attempt { worker, state, started: now, lease_ends, named: false, promised, alone, hedge });
         task.void_of = None;
         member.take(Held { attempt, weight, started: now });
         self.fresh.remove(index, weight);
@@ -183,7 +186,7 @@ impl JobState {
         let others = self.members.values().filter(|m| m.worker != worker && m.usable() && m.paused_until <= self.now);
         let (mut done, mut next_free) = (0.0, f64::INFINITY);
         for other in others {
-            let (Some(unit), Some(backlog)) = (other.pace.unit(), other.backlog(self.now)) else { continue };
+            let (Some(unit), Some(backlog)) = (other.unit(self.now), other.backlog(self.now)) else { continue };
             let each = unit * f64::from(other.slots) * weight as f64;
             let time = mine * SOONER - backlog - other.rtt.as_secs_f64();
             // Strictly before: of two equal workers not both leave it to the other.
@@ -201,7 +204,7 @@ impl JobState {
 
     /// Part of all speeds that is this worker's. Who was not measured yet counts as average.
     fn part_of(&self, member: &Member) -> f64 {
-        let speed = |member: &Member| member.pace.unit().map(|unit| 1.0 / unit);
+        let speed = |member: &Member| member.unit(self.now).map(|unit| 1.0 / unit);
         let usable = || self.members.values().filter(|member| member.usable());
         let (sum, known) = usable().filter_map(speed).fold((0.0, 0.0), |(sum, n), speed| (sum + speed, n + 1.0));
         let average = if known > 0.0 { sum / known } else { 1.0 };

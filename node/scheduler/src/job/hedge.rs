@@ -69,9 +69,10 @@ impl JobState {
             // A slow worker waits until the task has run as long as it would take itself: before, it would hardly win.
             return Some(newest + takes.unwrap_or_default().clamp(patience, patience.saturating_mul(HEDGER_PATIENCE)));
         };
-        let late = promised.mul_f64(HEDGE_LATE).max(promised + HEDGE_MIN);
-        let late = newest + late.max(takes.unwrap_or_default().min(late.saturating_mul(HEDGER_PATIENCE)));
         let ends = attempt.started + promised;
+        let late = ends + attempt.alone.mul_f64(HEDGE_LATE - 1.0).max(HEDGE_MIN);
+        // A slow worker waits until the newest attempt has run as long as its own would.
+        let late = late.max(newest + takes.unwrap_or_default().min(promised.saturating_mul(HEDGER_PATIENCE)));
         let sooner = alone && takes.is_some_and(|takes| self.now + takes.mul_f64(HEDGE_GAIN) + HEDGE_MIN < ends);
         Some(if sooner { self.now } else { late })
     }

@@ -58,7 +58,17 @@ pub(super) struct Member {
     /// Newest round trip, if anybody measured one.
     pub(super) rtt: Duration,
     pub(super) trust: Trust,
+    /// The driver has said what `rtt` and `slots` are; otherwise the credit grows by trying.
+    told: bool,
+    grown: u32,
+    /// The least seconds for weight 1 from a start to its result.
+    least: f64,
 }
+
+/// Results that take no longer than this many times the least show no queue. *Judgement.*
+const GROW_BELOW: f64 = 1.25;
+/// Results that take longer than this many times the least have waited in one. *Judgement.*
+const SHRINK_ABOVE: f64 = 2.0;
 
 impl Member {
     pub(super) fn new(worker: Worker, now: Duration) -> Self {
@@ -82,6 +92,9 @@ impl Member {
             pace: Pace::default(),
             rtt: Duration::ZERO,
             trust: Trust::default(),
+            told: false,
+            grown: 0,
+            least: f64::INFINITY,
         }
     }
 
@@ -133,7 +146,7 @@ impl Member {
         let ahead = (self.rtt + PREFETCH).as_secs_f64() / mean;
         // With nothing held the mean is 0, and whatever the credit is leaves room for one.
         let wanted = if ahead.is_finite() { ahead.min(f64::from(self.credit)).ceil() as usize } else { 1 };
-        (wanted + self.slots as usize).max(CREDIT as usize).min(credit)
+        (wanted + self.slots as usize).max(CREDIT as usize + self.grown as usize).min(credit)
     }
 
     /// How full it is, in thousandths of its allowance: the least full worker gets the next task.
@@ -141,26 +154,62 @@ impl Member {
         self.held.len() * 1_000 / self.allowance().max(1)
     }
 
+    /// Seconds that the oldest attempt has run, as far as can be told from here.
+    fn since(&self, now: Duration) -> f64 {
+        let started = self.held.first().map_or(now, |head| self.pace.newest().max(head.started + self.rtt));
+        now.saturating_sub(started).as_secs_f64()
+    }
+
+    /// Seconds that it needs for weight 1, once known: by its results, or by how long it has been at its oldest attempt
+    /// already.
+    pub(super) fn unit(&self, now: Duration) -> Option<f64> {
+        let unit = self.pace.unit()?;
+        let Some(head) = self.held.first() else { return Some(unit) };
+        Some(unit.max(self.since(now) / (head.weight as f64 * f64::from(self.slots))))
+    }
+
     /// Seconds until it has done what it holds, once its speed is known. What runs for too long already is expected to
     /// run on for as long again.
     pub(super) fn backlog(&self, now: Duration) -> Option<f64> {
-        let unit = self.pace.unit()?;
+        let (known, unit) = (self.pace.unit()?, self.unit(now)?);
         let Some(head) = self.held.first() else { return Some(0.0) };
-        let all = self.held_weight as f64 * unit;
-        let first = head.weight as f64 * unit * f64::from(self.slots);
-        let since = now.saturating_sub(self.pace.newest().max(head.started + self.rtt)).as_secs_f64();
-        Some(if since <= first { (all - since).max(0.0) } else { (all - first).max(0.0) + (since - first) })
+        let behind = self.held_weight.saturating_sub(head.weight) as f64 * unit / f64::from(self.slots);
+        let (whole, since) = (head.weight as f64 * known * f64::from(self.slots), self.since(now));
+        Some(behind + if since <= whole { whole - since } else { since })
     }
 
     /// Seconds until it would have done a task of this weight that it is given now.
     pub(super) fn would_take(&self, weight: u64, now: Duration) -> Option<f64> {
-        let unit = self.pace.unit()?;
         let ahead = if self.idle() { 0.0 } else { self.backlog(now)? };
-        Some(self.rtt.as_secs_f64() + ahead + weight as f64 * unit * f64::from(self.slots))
+        Some(self.rtt.as_secs_f64() + ahead + weight as f64 * self.unit(now)? * f64::from(self.slots))
     }
 
-    pub(super) fn result(&mut self, started: Duration, now: Duration, weight: u64) {
+    /// The driver knows the link.
+    pub(super) fn link(&mut self, rtt: Duration, slots: u32) {
+        (self.rtt, self.slots, self.told, self.grown) = (rtt, slots, true, 0);
+    }
+
+    /// Where nobody says how far away a worker is, and how many tasks it does at a time, it gets one more while that does
+    /// not make results take longer, and one less when they take twice as long.
+    fn grow(&mut self, took: Duration, weight: u64, full: bool) {
+        let took = took.as_secs_f64() / weight as f64;
+        let least = self.least.min(took);
+        self.least = least;
+        if self.told || self.worker == Worker::Local {
+            return;
+        }
+        if took <= least * GROW_BELOW && full {
+            self.grown = (self.grown + 1).min(self.credit);
+        } else if took > least * SHRINK_ABOVE {
+            self.grown = self.grown.saturating_sub(1);
+        }
+    }
+
+    /// A result came; `held` attempts were held before it.
+    pub(super) fn result(&mut self, started: Duration, now: Duration, weight: u64, held: usize) {
         let took = now.saturating_sub(started);
+        let full = held >= self.allowance();
+        self.grow(took, weight, full);
         self.answered += 1;
         self.faults = 0;
         self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));

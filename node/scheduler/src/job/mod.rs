@@ -279,7 +279,7 @@ impl JobState {
 
     fn link(&mut self, worker: Worker, rtt: Duration, slots: u32) {
         if let Some(member) = self.members.get_mut(&worker).filter(|member| member.worker != Worker::Local) {
-            (member.rtt, member.slots) = (rtt, slots.clamp(1, SLOTS_BELIEVED));
+            member.link(rtt, slots.clamp(1, SLOTS_BELIEVED));
         }
     }
 
@@ -305,9 +305,10 @@ impl JobState {
         self.hear(worker);
         let Some(started) = self.running_since(worker, attempt) else { return };
         let weight = self.tasks.get(attempt.task as usize).map_or(1, |task| task.weight);
+        let held = self.members.get(&worker).map_or(0, |member| member.held().len());
         self.end_attempt(attempt, State::Answered);
         if let Some(member) = self.members.get_mut(&worker) {
-            member.result(started, self.now, weight);
+            member.result(started, self.now, weight, held);
         }
         self.times.push(self.now.saturating_sub(started).as_secs_f64() / weight as f64);
         self.answer(worker, attempt, output);

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Results that come closer together than this are taken as one sample: they came in one piece of the stream.
 /// *Judgement.*
 const GATHERED: f64 = 0.01;
-/// Each sample moves the estimate by this part. *Judgement.*
-const MOVES: f64 = 0.25;
+/// Each sample moves the estimate by this part: a device that slows down is known after two. *Judgement.*
+const MOVES: f64 = 0.5;
 /// No device computes anything in less, in seconds: keeps what is divided by it finite.
 const UNIT_MIN: f64 = 1e-9;
 

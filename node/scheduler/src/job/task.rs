@@ -29,6 +29,8 @@ pub(super) struct Attempt {
     pub(super) named: bool,
     /// How long it should take by its worker's measured speed, the attempts before it included.
     pub(super) promised: Option<Duration>,
+    /// How much of that is its own work.
+    pub(super) alone: Duration,
     /// It was started because another one took too long.
     pub(super) hedge: bool,
 }

@@ -3,6 +3,7 @@
 use msm_protocol::{ContentHash, PeerId};
 
 mod chance;
+mod pace;
 mod trust;
 
 use super::*;
@@ -564,7 +565,7 @@ fn cancel_stops_everything() {
 fn sizes_at_the_edges() {
     assert_eq!(Story::new(0).last, [Output::Done]);
     let story = Story::new(TASKS_PER_JOB as u32 + 1);
-    assert!(matches!(&story.last[..], [Output::Failed { refusal }] if refusal.reason == "1025 tasks > 1024 per job"));
+    assert!(matches!(&story.last[..], [Output::Failed { refusal }] if refusal.reason == "16385 tasks > 16384 per job"));
     let mut story = Story::new(1);
     (0..=WORKERS).for_each(|n| {
         story.ready(if n == 0 { LOCAL } else { remote(n as u8) }, u32::MAX);

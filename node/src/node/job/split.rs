@@ -250,7 +250,7 @@ mod tests {
     fn a_split_that_is_out_of_bounds_is_refused() {
         let many = vec![Bytes::new(); TASKS_PER_JOB + 1];
         let big = vec![Bytes::from(vec![0; TASK_BYTES + 1])];
-        for (parts, why) in [(vec![], "no parts"), (many, "1025 tasks"), (big, "8388609 bytes")] {
+        for (parts, why) in [(vec![], "no parts"), (many, "16385 tasks"), (big, "8388609 bytes")] {
             let error = inputs_of(&frame(&parts)).unwrap_err();
             assert!(error.message.contains(why), "{error}");
         }

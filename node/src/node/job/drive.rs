@@ -43,6 +43,8 @@ use crate::{
 const COMMANDS: usize = 4 * CREDIT_MAX as usize;
 /// Notes kept of what went wrong in one job.
 pub(super) const NOTES: usize = 64;
+/// Missing tasks of a partial result that are told by number. *Judgement.*
+const MISSING_TOLD: usize = 32;
 /// Reports of all streams that may wait for the driver.
 const REPORTS: usize = 64;
 /// Devices that are asked, one after the other, in place of those that refuse. *Judgement.*
@@ -274,7 +276,10 @@ impl Driver<'_> {
             End::Done => {}
             End::Partial(missing) => {
                 self.record.report.state = command::JobState::Partial;
-                let note = format!("{} of {} tasks are missing: {missing:?}", missing.len(), self.record.report.tasks);
+                let first: Vec<String> = missing.iter().take(MISSING_TOLD).map(u32::to_string).collect();
+                let more = if missing.len() > first.len() { ", …" } else { "" };
+                let tasks = self.record.report.tasks;
+                let note = format!("{} of {tasks} tasks are missing: {}{more}", missing.len(), first.join(", "));
                 self.note(note);
             }
             End::Failed(refusal) => return Err(error_of(&refusal)),

@@ -90,9 +90,9 @@ pub const NAME_BYTES: usize = 40;
 /// Input of a whole job that must be held in memory to be cut, where the manifest says nothing smaller. A manifest that
 /// says just this sets no limit of its own where parts are pieces of the input: see [`JOB_DISK_BYTES`].
 pub const JOB_INPUT_BYTES: u64 = 64 * 1024 * 1024;
-/// Input of a whole job whose parts are pieces of it (`bytes:SIZE`, `lines:N`), on disk: as many tasks as a job may have,
-/// each of the largest size.
-pub const JOB_DISK_BYTES: u64 = TASKS_PER_JOB as u64 * TASK_BYTES as u64;
+/// Input of a whole job whose parts are pieces of it (`bytes:SIZE`, `lines:N`), on disk. As many tasks of the largest size
+/// as a job may have would be more than most disks of small devices have free. *Judgement.*
+pub const JOB_DISK_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Tasks of one job: bounds bookkeeping (a few MiB), not input size. Ten thousand tiny tasks are one job.
 pub const TASKS_PER_JOB: usize = 16_384;
 /// Aimed-at input of one task.

@@ -13,10 +13,10 @@ use crate::command::{CommandError, Invoke, JobReport};
 
 /// Version of this format.
 pub const VERSION: u32 = 1;
-/// One line. The longest are a plan of 1,024 parts and a report with all its notes. *Judgement.*
-pub const LINE_BYTES: usize = 512 * 1024;
-/// A whole log: a plan, a report, and some lines of 300 bytes for each of 1,024 tasks. *Judgement.*
-pub const LOG_BYTES: u64 = 16 * 1024 * 1024;
+/// One line. The longest are a plan of 16,384 parts and a report with all its notes. *Judgement.*
+pub const LINE_BYTES: usize = 4 * 1024 * 1024;
+/// A whole log: a plan, a report, and some lines of 300 bytes for each of 16,384 tasks. *Judgement.*
+pub const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// Hex digits before each record.
 const DIGITS: usize = 16;
 

@@ -191,6 +191,9 @@ pub struct Invoke {
     pub redundancy: Option<Redundancy>,
     /// Only say who would be used, who not, and why.
     pub plan: bool,
+    /// Order devices by the paper's Eq. 1, for comparison.
+    #[serde(default)]
+    pub eqs_paper: bool,
     /// Give up after this long, milliseconds.
     pub deadline_ms: Option<u64>,
     /// Answer with the job's id at once; its output is kept for [`Command::JobWait`].
@@ -463,6 +466,12 @@ pub struct JobReport {
     /// How outputs of others were checked.
     #[serde(default)]
     pub checks: Checks,
+    /// What `wall_ms` was predicted to be when the devices were chosen, the search for them left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<f64>,
+    /// What that rests on: `measured` (this service ran here before) or `guessed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_from: Option<String>,
 }
 
 /// Attempts beyond the first of each task, by reason.
@@ -504,6 +513,21 @@ pub struct Plan {
     pub needs: Vec<String>,
     pub rows: Vec<PlanRow>,
     pub tasks: u32,
+    /// Milliseconds that the job is predicted to take with 1, 2, … of the devices that fit, in the order of their use.
+    #[serde(default)]
+    pub predicted_ms: Vec<f64>,
+    /// `measured` (this service ran here before) or `guessed`.
+    #[serde(default)]
+    pub predicted_from: String,
+    /// How many of them would be used.
+    #[serde(default)]
+    pub chosen: u32,
+    /// How many devices fit, this one included.
+    #[serde(default)]
+    pub fit: u32,
+    /// How many were asked for, at least; absent for `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<u32>,
 }
 
 /// One device in a plan.

@@ -44,7 +44,7 @@ pub struct Speed {
 #[serde(deny_unknown_fields)]
 struct Kept {
     format: u32,
-    /// Machine, processor and kind of build: a home that was copied elsewhere measures again.
+    /// Machine, processor, version and kind of build: a home that was copied elsewhere measures again.
     machine: String,
     /// Relative to the reference.
     speed: f64,
@@ -87,14 +87,16 @@ fn load_or_measure(file: &Path, machine: &str, measure: impl FnOnce() -> f64) ->
     speed
 }
 
-/// Names this machine, processor and kind of build. Hashed: the machine's id is nobody's business.
+/// Names this machine, processor, version and kind of build. Hashed: the machine's id is nobody's business.
 fn machine() -> String {
     let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processor.lines().filter(|line| line.starts_with("model name") || line.starts_with("CPU part"));
     let model = model.map(str::trim).next().unwrap_or_default();
     let build = if cfg!(debug_assertions) { "development" } else { "optimised" };
-    ContentHash::of(format!("{id}\n{model}\n{build}").as_bytes()).short()
+    // Another version may be compiled otherwise.
+    let version = env!("CARGO_PKG_VERSION");
+    ContentHash::of(format!("{id}\n{model}\n{build}\n{version}").as_bytes()).short()
 }
 
 fn measure() -> f64 {

@@ -171,9 +171,9 @@ impl Hiring {
         Some(peer)
     }
 
-    /// True when nobody else could be hired.
-    pub fn is_exhausted(&self) -> bool {
-        self.pool.is_empty()
+    /// How many others could be hired.
+    pub fn spares(&self) -> usize {
+        self.pool.len()
     }
 
     /// Everybody who was hired, those that refused or left included.

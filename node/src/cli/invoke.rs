@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     call::{self, Call, Output, Stdin, WithoutNode},
     hints,
-    values::{self, EngineWish, LossWish, NetworkWish, Require},
+    values::{self, EngineWish, LossWish, NetworkWish, Require, ScoreWish},
 };
 use crate::{
     blob::Blob,
@@ -66,6 +66,9 @@ pub struct Invoke {
     /// Only this engine
     #[arg(long, value_enum)]
     engine: Option<EngineWish>,
+    /// Which score orders the devices; paper is for comparison only
+    #[arg(long, value_enum, default_value = "measured", value_name = "SCORE")]
+    eqs: ScoreWish,
     /// Who takes the tasks of a device that is lost
     #[arg(long, value_enum, default_value = "remote", value_name = "WHO")]
     on_loss: LossWish,
@@ -123,6 +126,7 @@ impl Invoke {
             on_loss: self.on_loss.into(),
             redundancy: self.redundancy,
             plan: self.plan,
+            eqs_paper: self.eqs == ScoreWish::Paper,
             deadline_ms: self.deadline,
             detach: self.detach,
         };
@@ -196,7 +200,8 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_meant() {
         let plain = command::Invoke { service: "x".into(), ..command::Invoke::default() };
-        let cases: [(&str, command::Invoke); 12] = [
+        let cases: [(&str, command::Invoke); 13] = [
+            ("invoke x --eqs paper", command::Invoke { eqs_paper: true, ..plain.clone() }),
             ("invoke x", plain.clone()),
             (
                 "invoke x -p radius=8 -p name=ada",

@@ -73,6 +73,8 @@ pub fn job() -> JobReport {
         phases_ms: vec![("resolve".into(), 3.0), ("run".into(), 1_000.0)],
         error: None,
         notes: vec!["kitchen was lost; its 2 tasks ran on attic".into()],
+        predicted_ms: Some(1_020.0),
+        predicted_from: Some("measured".into()),
         checks: Checks {
             redundancy: "spot".into(),
             compared: 5,
@@ -189,6 +191,11 @@ pub fn replies() -> Vec<Reply> {
         needs: vec![],
         rows: vec![row("attic", true, "this device", true), row("phone", false, "battery 41 % < 50 %", false)],
         tasks: 16,
+        predicted_ms: vec![1_900.0, 1_100.0],
+        predicted_from: "measured".into(),
+        chosen: 2,
+        fit: 2,
+        wanted: Some(4),
     };
     vec![
         Reply::Status(Box::new(status)),

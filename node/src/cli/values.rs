@@ -150,6 +150,16 @@ impl EngineWish {
     }
 }
 
+/// `--eqs`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScoreWish {
+    /// Measured speeds, and scores that fall with the distance.
+    #[default]
+    Measured,
+    /// The paper's Eq. 1, whose score rises with the distance: for comparison.
+    Paper,
+}
+
 /// `--on-loss`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LossWish {

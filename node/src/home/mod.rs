@@ -10,7 +10,7 @@
 //! evidence/                  DIR/              ~/.local/share/msm/
 //! audit.jsonl, quota.json,
 //! pause.json, history        DIR/              ~/.local/state/msm/
-//! speed.toml                 DIR/              ~/.local/state/msm/
+//! speed.toml, measured.json  DIR/              ~/.local/state/msm/
 //! config.toml                DIR/              ~/.config/msm/
 //! control.sock               DIR/              $XDG_RUNTIME_DIR/msm-HASH/
 //! ```
@@ -276,6 +276,11 @@ impl Home {
         self.state.join("speed.toml")
     }
 
+    /// What jobs have shown of services, devices and links: a cache.
+    pub fn measured_file(&self) -> PathBuf {
+        self.state.join("measured.json")
+    }
+
     /// The owner's settings; need not exist.
     pub fn config_file(&self) -> &Path {
         &self.config_file
@@ -330,6 +335,7 @@ mod tests {
             home.quota_file(),
             home.history_file(),
             home.speed_file(),
+            home.measured_file(),
             home.config_file().to_owned(),
             home.control_socket().to_owned(),
         ] {

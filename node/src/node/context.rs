@@ -22,6 +22,7 @@ use crate::{
         lanes::Lanes,
         lending::{self, Now, Pause},
         markets::Markets,
+        measured::Measured,
         packages::Packages,
         peers::PeerSnapshot,
         slots::Slots,
@@ -113,6 +114,10 @@ pub struct Context {
     pub jobs: Arc<Table>,
     /// Everybody who listens.
     pub events: Events,
+    /// What jobs have shown of services, devices and links.
+    pub measured: Measured,
+    /// When peers were last asked about themselves by jobs that did not wait for the answer.
+    pub asked: Mutex<HashMap<PeerId, Instant>>,
     /// Peers not dealt with for a while.
     pub bans: Mutex<HashMap<PeerId, Instant>>,
 }

@@ -383,6 +383,8 @@ impl Coordinator {
 
     async fn round(&mut self) {
         let now = Instant::now();
+        let ctx = self.ctx.clone();
+        tokio::task::spawn_blocking(move || ctx.measured.save());
         self.peers.exclude(excluded_networks(&self.ctx.config.node.interfaces));
         let (over, still) = std::mem::take(&mut self.blocked).into_iter().partition(|(_, until)| *until <= now);
         self.blocked = still;

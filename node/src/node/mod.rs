@@ -1,6 +1,6 @@
 //! A running node. Read in this order:
 //!
-//! 1. [`peers`], [`rates`]: the pure tables. [`context`]: what every task shares.
+//! 1. [`peers`], [`rates`], [`measured`]: the tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
 //! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`], [`lanes`]: using
@@ -19,6 +19,7 @@ pub mod journal;
 pub mod lanes;
 pub mod lending;
 pub mod markets;
+pub mod measured;
 pub mod packages;
 pub mod pause;
 pub mod peers;
@@ -46,6 +47,7 @@ use self::{
     journal::Journals,
     lanes::Lanes,
     markets::Markets,
+    measured::Measured,
     packages::Packages,
     slots::Slots,
     trust::TrustBook,
@@ -192,6 +194,8 @@ impl Node {
             journals: Journals::open(&home.journal_dir()).map_err(failed)?,
             jobs: Arc::default(),
             events: Events::default(),
+            measured: Measured::open(&home),
+            asked: Mutex::default(),
             bans: Mutex::default(),
         });
         let coordinator = Coordinator::new(ctx.clone(), connected_sender, address_sender);
@@ -252,6 +256,7 @@ impl Node {
     pub async fn shutdown(self) {
         self.ctx.net.shutdown().await;
         self.ctx.store.flush().await;
+        self.ctx.measured.save();
     }
 }
 

@@ -33,6 +33,8 @@ pub struct PeerSnapshot {
     pub peer: PeerId,
     /// Its newest word about itself.
     pub info: Option<DeviceInfo>,
+    /// When it said so.
+    pub told: Option<Instant>,
     /// Smoothed round trip of pings.
     pub rtt: Option<Duration>,
     /// Where it can be dialled.
@@ -87,7 +89,7 @@ impl PeerTable {
             self.entries.remove(&oldest);
         }
         let entry = self.entries.entry(peer).or_insert_with(|| Entry {
-            snapshot: PeerSnapshot { peer, info: None, rtt: None, addresses: Vec::new(), found_by },
+            snapshot: PeerSnapshot { peer, info: None, told: None, rtt: None, addresses: Vec::new(), found_by },
             connected: false,
             on_this_machine: false,
             dialling: None,
@@ -212,7 +214,7 @@ impl PeerTable {
     /// It told about itself.
     pub fn told(&mut self, peer: &PeerId, info: DeviceInfo) {
         if let Some(entry) = self.entries.get_mut(peer) {
-            entry.snapshot.info = Some(info);
+            (entry.snapshot.info, entry.snapshot.told) = (Some(info), Some(Instant::now()));
         }
     }
 

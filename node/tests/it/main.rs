@@ -8,6 +8,7 @@ mod gpsd;
 mod rig;
 mod wire;
 
+mod choice;
 mod cli;
 mod constraints;
 mod dht;

@@ -254,6 +254,13 @@ pub fn job(it: &JobReport, output: Option<&str>) -> String {
             .collect();
         rows.push(("phases", phases.join(", ")));
     }
+    if let Some(predicted) = it.predicted_ms {
+        let from =
+            it.predicted_from.as_deref().map_or_else(String::new, |from| format!(" ({})", clean(from, NAME_CHARS)));
+        let took =
+            if it.state == JobState::Running { String::new() } else { format!(", took {}", milliseconds(it.wall_ms)) };
+        rows.push(("predicted", format!("{}{from}{took}", milliseconds(predicted))));
+    }
     if !it.output_sha256.is_empty() {
         let place = output.map_or_else(String::new, |place| format!("{place}  "));
         rows.push(("output", format!("{place}{}  sha256 {}", bytes(it.output_bytes), clean(&it.output_sha256, 64))));
@@ -294,7 +301,38 @@ fn plan(it: &Plan) -> String {
             ]
         }),
     ));
+    text.push_str(&times(it));
     text
+}
+
+/// Predicted times that are shown beside the chosen one.
+const TIMES: usize = 8;
+
+/// How long the job would take on 1, 2, … devices.
+fn times(it: &Plan) -> String {
+    let chosen = it.chosen as usize;
+    let shown = it.predicted_ms.iter().enumerate().filter(|(at, _)| *at < TIMES || at + 1 == chosen);
+    let mut parts: Vec<String> = shown
+        .map(|(at, ms)| {
+            let mark = if at + 1 == chosen { " <- chosen" } else { "" };
+            format!("{} {}{mark}", count(at as u64 + 1, "device"), milliseconds(*ms))
+        })
+        .collect();
+    if let Some(wanted) = it.wanted.filter(|wanted| *wanted > it.fit) {
+        let fit = if it.fit == 1 { "only 1 fits".to_owned() } else { format!("only {} fit", it.fit) };
+        parts.push(format!("you asked for {wanted}, {fit}"));
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    let sure = match it.predicted_from.as_str() {
+        "guessed" => {
+            " (guessed: it never ran here; a job begins here, and others join when its first part shows that it pays)"
+        }
+        "measured" => " (measured)",
+        _ => "",
+    };
+    format!("time: {}{sure}\n", parts.join(" | "))
 }
 
 fn services(rows: &[ServiceRow]) -> String {

@@ -45,6 +45,7 @@ impl Driver<'_> {
     pub(super) async fn carry_out(&mut self) -> Option<End> {
         let mut end = None;
         while let Some(output) = self.state.poll_output() {
+            self.hiring.told(&output);
             match output {
                 Output::Start { worker, attempt, why } => {
                     if let Err(error) = self.start(worker, attempt, why).await {

@@ -1,39 +1,85 @@
 //! Who works on a job: the scheduler's selection, asked with what this node knows, and told in words.
 
-use msm_protocol::{PeerId, device::DeviceInfo};
-use msm_scheduler::{DeviceWish, JobShape, Row, Selection};
+use std::{sync::Arc, time::Duration};
 
-use super::{Invocation, Resolved, discover, millis, tell::told_apart};
+use msm_protocol::{
+    MarketId, PeerId,
+    device::{DeviceInfo, Requirements},
+    limits::TASKS_PER_JOB,
+};
+use msm_sandbox::Work;
+use msm_scheduler::{
+    DeviceWish, JobShape, Order, Redundancy, Row, Selection, Sure, makespan, plan,
+    select::{STARTUP, brief},
+};
+
+use super::{
+    Invocation, Resolved,
+    believe::of_wish,
+    discover::{self, Asks, Found},
+    millis,
+    tell::told_apart,
+};
 use crate::{
-    command::{CommandError, ErrorCode, Plan, PlanRow},
+    blob::Blob,
+    command::{CommandError, Devices, ErrorCode, Plan, PlanRow},
+    node::{
+        context::Context,
+        markets,
+        measured::{ServiceKey, Whole},
+    },
     resources::{denial::PermissionError, words::needs},
 };
 
-impl Invocation {
-    /// Chooses the devices for a round of `tasks` tasks with so many bytes of input.
-    pub(super) fn select(
-        &self,
-        resolved: &Resolved,
-        own: &DeviceInfo,
-        found: &[discover::Found],
-        wish: DeviceWish,
-        tasks: u32,
-        bytes: u64,
-    ) -> Selection {
-        let not_here = resolved.not_here.as_ref().map(ToString::to_string);
-        let shape = JobShape { tasks, bytes, not_here, ..JobShape::default() };
+/// Where nothing is known, of a service or of who is around, the input is cut for so many devices: each part costs
+/// something, rows of its neighbours too, even if nobody else comes to do it. *Judgement.*
+const UNKNOWN_DEVICES: u32 = 4;
+
+/// How much is known of a job's tasks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cut<'a> {
+    /// So many are asked for.
+    Into(u32),
+    /// As many as pay.
+    Freely,
+    /// These are their inputs.
+    Parts(&'a [Blob]),
+}
+
+/// What a choice of devices rests on, so that it can be made again while the job runs.
+pub(super) struct Choice {
+    ctx: Arc<Context>,
+    market: MarketId,
+    need: Requirements,
+    own: DeviceInfo,
+    key: ServiceKey,
+    /// Only devices of the requester's owner may see the input.
+    private: bool,
+    /// Without what is known of others, which is looked up each time.
+    shape: JobShape,
+    pub(super) wish: DeviceWish,
+}
+
+impl Choice {
+    /// Chooses among these.
+    pub(super) fn select(&self, found: &[Found]) -> Selection {
         // Who says that its owner does not trust the market would refuse: not counted among those that could help. Nor
         // does anybody else see what a private service is given.
-        let private = resolved.installed.manifest.work.private;
-        let may_see = |found: &discover::Found| !private || self.ctx.is_own(&found.candidate.peer);
+        let may_see = |found: &Found| !self.private || self.ctx.is_own(&found.candidate.peer);
         let (willing, others): (Vec<_>, Vec<_>) =
-            found.iter().partition(|found| found.trusts(&resolved.market) && may_see(found));
+            found.iter().partition(|found| found.trusts(&self.market) && may_see(found));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
-        let mut selection = msm_scheduler::select(own, &candidates, &resolved.need, wish, shape);
-        if resolved.need.gps && !own.gps {
+        let now = markets::now();
+        let known = candidates.iter().map(|candidate| {
+            let known = self.ctx.measured.device(&candidate.peer, &self.key, self.ctx.trust.of(&candidate.peer), now);
+            (candidate.peer, known)
+        });
+        let shape = JobShape { known: known.collect(), ..self.shape.clone() };
+        let mut selection = msm_scheduler::select(&self.own, &candidates, &self.need, self.wish, shape);
+        if self.need.gps && !self.own.gps {
             // What keeps his own receiver from it is the owner's to know.
             let signal = self.ctx.monitor.position().signal;
-            let unmet = resolved.need.unmet_by(own, own.eqs);
+            let unmet = self.need.unmet_by(&self.own, self.own.eqs);
             let here = |row: &&mut Row| row.peer.is_none() && Some(&row.why) == unmet.as_ref();
             selection.rows.iter_mut().filter(here).for_each(|row| row.why = format!("{}: {signal}", row.why));
         }
@@ -51,6 +97,119 @@ impl Invocation {
             },
         }));
         selection
+    }
+}
+
+/// Who is around, as far as it is known when the job begins.
+pub(super) struct Around {
+    pub(super) found: Vec<Found>,
+    /// Questions to the others, when the job does not wait for them.
+    pub(super) asks: Option<Asks>,
+}
+
+impl Invocation {
+    /// Looks for others: at length when the job needs them, otherwise as far as it takes no time.
+    pub(super) async fn discover(&self, resolved: &Resolved) -> Around {
+        let (wish, need) = (wanted(resolved), &resolved.need);
+        if self.invoke.local {
+            return Around { found: Vec::new(), asks: None };
+        }
+        let here = resolved.not_here.is_none() && self.could(need);
+        let wants_others = !here || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
+        // Who asks for a position is told of the neighbours that were not needed for it.
+        if wants_others || need.gps {
+            return Around { found: discover::candidates(&self.ctx).await, asks: None };
+        }
+        if wish.max == 1 {
+            return Around { found: Vec::new(), asks: None };
+        }
+        let (found, asks) = discover::at_once(&self.ctx).await;
+        Around { found, asks: Some(asks) }
+    }
+
+    /// What a choice of devices for this job rests on.
+    pub(super) fn choice(&self, resolved: &Resolved, own: &DeviceInfo, wish: DeviceWish, cut: Cut<'_>) -> Choice {
+        let key = self.service_key(resolved);
+        let known = self.ctx.measured.call(&key, markets::now());
+        let input = self.input.len();
+        let (tasks, bytes) = match cut {
+            Cut::Parts(parts) => (parts.len() as u32, parts.iter().map(Blob::len).sum()),
+            Cut::Into(tasks) => (tasks, (input as f64 * known.cut.unwrap_or(1.0)) as u64),
+            Cut::Freely => {
+                let whole = matches!(resolved.installed.package(&resolved.params).work, Work::Whole);
+                let most = if whole { 1 } else { TASKS_PER_JOB as u32 };
+                (most, (input as f64 * known.cut.unwrap_or(1.0)) as u64)
+            }
+        };
+        let time = makespan::seconds;
+        let shape = JobShape {
+            tasks,
+            cut: matches!(cut, Cut::Parts(_) | Cut::Into(_)),
+            bytes,
+            output: (bytes as f64 * known.output.unwrap_or(1.0)) as u64,
+            work: known.part.map(|line| time(line.per_byte * bytes as f64)),
+            per_task: known.part.map_or(Duration::ZERO, |line| time(line.fixed)),
+            around: known.around.map_or(Duration::ZERO, |line| time(line.at(input as f64))),
+            slots: self.ctx.own_slot_count as u32,
+            not_here: resolved.not_here.as_ref().map(ToString::to_string),
+            order: if self.invoke.eqs_paper { Order::Paper } else { Order::Net },
+            redundancy: of_wish(resolved.redundancy),
+            ..JobShape::default()
+        };
+        let (ctx, market, need) = (self.ctx.clone(), resolved.market, resolved.need.clone());
+        let private = resolved.installed.manifest.work.private;
+        Choice { ctx, market, need, own: own.clone(), key, private, shape, wish }
+    }
+
+    fn service_key(&self, resolved: &Resolved) -> ServiceKey {
+        ServiceKey::new(&resolved.market, &resolved.release, resolved.installed.engine, &resolved.params)
+    }
+
+    /// Into how many tasks to cut the input: four for each device that will share them, as far as that is known.
+    pub(super) fn tasks_wanted(&self, resolved: &Resolved, own: &DeviceInfo, around: &Around) -> u32 {
+        let wish = wanted(resolved);
+        let there = (around.found.len() + around.asks.as_ref().map_or(0, Asks::len)) as u32 + 1;
+        let young = around.asks.is_some() && self.ctx.started.elapsed() < discover::FIRST_NEIGHBOUR;
+        let there = if young { there.max(UNKNOWN_DEVICES) } else { there };
+        let before = self.choice(resolved, own, wish, Cut::Freely).select(&around.found);
+        let devices = match (wish.auto, before.sure) {
+            (false, _) => there,
+            (true, Sure::Guessed) => there.min(UNKNOWN_DEVICES),
+            // It will be over before anybody else could begin.
+            (true, Sure::Measured) if before.predicted.first().is_some_and(|alone| *alone < STARTUP) => 1,
+            (true, Sure::Measured) if young => before.count.max(there.min(UNKNOWN_DEVICES)),
+            (true, Sure::Measured) => before.count,
+        };
+        plan::tasks(devices.min(wish.max).max(1), before.load.bytes as u64)
+    }
+
+    /// Notes in the report what is predicted.
+    pub(super) fn predict(&mut self, selection: &Selection) {
+        let report = &mut self.record.report;
+        report.predicted_ms = selection.time().map(millis);
+        report.predicted_from = Some(said(selection.sure).to_owned());
+    }
+
+    /// Says that the job stayed here though others were there, and why.
+    pub(super) fn stayed(&mut self, resolved: &Resolved, selection: &Selection) {
+        let [alone, two, ..] = *selection.predicted.as_slice() else { return };
+        if !resolved.wish.auto || self.invoke.local {
+            return;
+        }
+        let note = match selection.sure {
+            Sure::Measured => format!("stays here: 1 device {}, 2 devices {}", brief(alone), brief(two)),
+            Sure::Guessed => "stays here: it was nearly done before others could have begun".to_owned(),
+        };
+        self.record.report.notes.push(note);
+    }
+
+    /// What the job has shown, for those to come.
+    pub(super) fn learn(&self, resolved: &Resolved, shown: &msm_scheduler::hire::Shown, cut: u64, output: u64) {
+        let phases = &self.record.report.phases_ms;
+        let around = phases.iter().filter(|(name, _)| matches!(name.as_str(), "resolve" | "split" | "merge"));
+        let around = Duration::from_secs_f64(around.map(|(_, ms)| ms / 1e3).sum::<f64>().max(0.0));
+        let whole = Whole { input: self.input.len(), cut, output, around };
+        self.ctx.measured.job(&self.service_key(resolved), shown, &whole, markets::now());
     }
 
     pub(super) fn enough_devices(
@@ -101,13 +260,7 @@ impl Invocation {
         }
     }
 
-    pub(super) fn plan(
-        &self,
-        resolved: &Resolved,
-        selection: &Selection,
-        found: &[discover::Found],
-        tasks: u32,
-    ) -> Plan {
+    pub(super) fn plan(&self, resolved: &Resolved, selection: &Selection, found: &[Found], tasks: u32) -> Plan {
         let rows = selection.rows.iter().map(|row| {
             let found = found.iter().find(|found| Some(found.candidate.peer) == row.peer);
             PlanRow {
@@ -122,6 +275,37 @@ impl Invocation {
         });
         let permissions = &resolved.installed.manifest.permissions;
         let (rating, needs) = (permissions.rating(), needs(permissions));
-        Plan { service: self.record.report.service.clone(), rating, needs, rows: rows.collect(), tasks }
+        let wanted = match self.invoke.devices {
+            Devices::Range { min, .. } if !self.invoke.local => Some(min),
+            _ => None,
+        };
+        Plan {
+            service: self.record.report.service.clone(),
+            rating,
+            needs,
+            rows: rows.collect(),
+            tasks,
+            predicted_ms: selection.predicted.iter().copied().map(millis).collect(),
+            predicted_from: said(selection.sure).to_owned(),
+            chosen: selection.count,
+            fit: selection.fit,
+            wanted,
+        }
+    }
+}
+
+/// How many devices: those that have to agree on each part are needed, whatever pays.
+pub(super) fn wanted(resolved: &Resolved) -> DeviceWish {
+    match of_wish(resolved.redundancy) {
+        Redundancy::Agree { agree, .. } => DeviceWish { min: resolved.wish.min.max(agree), ..resolved.wish },
+        Redundancy::None | Redundancy::Spot => resolved.wish,
+    }
+}
+
+/// What a prediction rests on.
+fn said(sure: Sure) -> &'static str {
+    match sure {
+        Sure::Measured => "measured",
+        Sure::Guessed => "guessed",
     }
 }

@@ -1,7 +1,7 @@
 //! The driver of one running job: feeds the scheduler with what happens and carries out what it decides.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use msm_protocol::{
     limits::{CREDIT_MAX, LEASE_MIN},
 };
 use msm_sandbox::{Package, Work};
-use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Selection, Worker};
+use msm_scheduler::{Candidate, Input, JobConfig, JobState, Redundancy, Worker};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -24,7 +24,8 @@ use super::{
     again::Attempts,
     ask::Resolved,
     believe::{Beliefs, of_wish},
-    discover, error_of,
+    error_of,
+    hiring::Hiring,
     remote::{self, FromRemote, Terms, ToRemote},
     tell::told_apart,
     tile::Core,
@@ -47,16 +48,13 @@ pub(super) const NOTES: usize = 64;
 const MISSING_TOLD: usize = 32;
 /// Reports of all streams that may wait for the driver.
 const REPORTS: usize = 64;
-/// Devices that are asked, one after the other, in place of those that refuse. *Judgement.*
-const SPARES: usize = 16;
 
 impl Invocation {
     /// Runs all tasks of a round; returns their outputs in order.
     pub(super) async fn drive(
         &mut self,
         resolved: &Resolved,
-        selection: &Selection,
-        found: &[discover::Found],
+        hiring: &mut Hiring,
         round: Round,
     ) -> Result<Vec<Blob>, CommandError> {
         let Round { op, inputs, count } = round;
@@ -110,7 +108,7 @@ impl Invocation {
             attempts: Attempts::default(),
             inputs,
             remotes: HashMap::new(),
-            names: told_apart(&self.ctx, found),
+            names: told_apart(&self.ctx, hiring.found()),
             streams: JoinSet::new(),
             locals: JoinSet::new(),
             local_handles: HashMap::new(),
@@ -119,8 +117,8 @@ impl Invocation {
             beliefs: Beliefs::default(),
             refusals: Vec::new(),
             expected: 0,
-            links: found.iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
-            spare: selection.spare.iter().copied().take(SPARES).collect(),
+            links: hiring.found().iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
+            hiring,
             terms,
             reports,
             journal: self.journal.clone().filter(|_| op == TaskOp::Run),
@@ -129,11 +127,11 @@ impl Invocation {
         if let (TaskOp::Run, Some(restored)) = (op, self.restored.take()) {
             driver.restore(restored.outputs);
         }
-        for row in selection.rows.iter().filter(|row| row.used) {
-            match row.peer {
-                Some(peer) => driver.hire(peer),
-                None => driver.work_here(),
-            }
+        if driver.hiring.is_here() {
+            driver.work_here();
+        }
+        for peer in driver.hiring.start(driver.started) {
+            driver.hire(peer);
         }
         driver.run(receiver).await
     }
@@ -188,8 +186,8 @@ pub(super) struct Driver<'a> {
     pub(super) expected: u32,
     /// Round trips and slots of the devices that were found.
     pub(super) links: HashMap<PeerId, (Duration, u32)>,
-    /// Who is asked next when one of the chosen does not take the job.
-    pub(super) spare: VecDeque<PeerId>,
+    /// Who is hired, and when.
+    pub(super) hiring: &'a mut Hiring,
     /// What every worker is offered.
     pub(super) terms: Arc<Terms>,
     /// For the streams of those that are hired later.
@@ -203,12 +201,20 @@ pub(super) struct Driver<'a> {
 impl Driver<'_> {
     pub(super) fn hire(&mut self, peer: PeerId) {
         if self.ctx.trust.is_struck(&peer) {
-            return;
+            return self.hiring.refused(&peer);
         }
         // Whatever chose it: this is where the input would leave.
         if self.resolved.installed.manifest.work.private && !self.ctx.is_own(&peer) {
             tracing::error!(peer = peer.short(), "a private service is not given to a foreign device");
-            return;
+            return self.hiring.refused(&peer);
+        }
+        if let Some(newcomer) = self.hiring.found().iter().find(|found| found.candidate.peer == peer) {
+            let taken = self.names.iter().any(|(other, name)| *other != peer && *name == newcomer.name);
+            let name = if taken { format!("{} ({})", newcomer.name, peer.short()) } else { newcomer.name.clone() };
+            self.names.entry(peer).or_insert(name);
+            if let Some(link) = link_of(&newcomer.candidate) {
+                self.links.entry(peer).or_insert(link);
+            }
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         self.remotes.insert(peer, commands);
@@ -217,7 +223,7 @@ impl Driver<'_> {
 
     /// Asks the next best device that fits; false when there is none.
     pub(super) fn hire_spare(&mut self) -> bool {
-        while let Some(peer) = self.spare.pop_front() {
+        while let Some(peer) = self.hiring.spare() {
             self.hire(peer);
             // Who was struck out meanwhile is not hired.
             if self.remotes.contains_key(&peer) {
@@ -259,6 +265,7 @@ impl Driver<'_> {
                 Some(result) = self.locals.join_next(), if !self.locals.is_empty() => self.local_done(result),
                 () = alarm => self.handle(Input::Tick),
                 Ok(()) = strikes.changed() => self.heed_strikes(),
+                hired = self.hiring.next() => hired.into_iter().for_each(|peer| self.hire(peer)),
                 // A package that its market withdraws runs nowhere any more, here least of all.
                 Ok(()) = markets.changed() => {
                     let vouched = self.ctx.markets.vouches(&self.resolved.market, &self.resolved.release.manifest);
@@ -333,13 +340,14 @@ impl Driver<'_> {
             self.record.report.devices.iter().any(|device| device.peer_id == *peer && device.lost.is_none())
         };
         let asked = self.remotes.keys().filter(|peer| !joined(peer)).count();
-        let workers = (asked + self.spare.len()) as u32;
+        let workers = (asked + self.hiring.spares()) as u32;
         if std::mem::replace(&mut self.expected, workers) != workers {
             self.handle(Input::Expected { workers });
         }
     }
 
     pub(super) fn handle(&mut self, input: Input) {
+        self.hiring.heard(&input);
         self.state.handle(input, self.started.elapsed());
     }
 }

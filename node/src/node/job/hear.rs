@@ -41,6 +41,7 @@ impl Driver<'_> {
             FromRemote::Receipt { peer, claims, envelope } => self.signed(peer, claims, envelope),
             FromRemote::Refused(peer, refusal) => {
                 self.remotes.remove(&peer);
+                self.hiring.refused(&peer);
                 let (job_id, name, code) = (self.record.report.job_id, self.name(peer), refusal.code.to_string());
                 self.note(format!("{name} did not take the job: {refusal}"));
                 let reason = refusal.reason.clone();

@@ -43,6 +43,8 @@ pub(super) fn report(job_id: JobId, service: &str) -> JobReport {
         error: None,
         notes: Vec::new(),
         checks: Default::default(),
+        predicted_ms: None,
+        predicted_from: None,
     }
 }
 

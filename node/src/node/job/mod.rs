@@ -12,6 +12,7 @@ mod choose;
 mod discover;
 mod drive;
 mod hear;
+mod hiring;
 mod keep;
 mod later;
 mod record;
@@ -35,7 +36,14 @@ use msm_protocol::{
 use msm_sandbox::{Budget, Call, Op, Work};
 use msm_scheduler::job::UNDECIDED;
 
-use self::{ask::Resolved, keep::Restored, record::Record, split::unread};
+use self::{
+    ask::Resolved,
+    choose::{Around, Cut},
+    hiring::Hiring,
+    keep::Restored,
+    record::Record,
+    split::unread,
+};
 use super::{
     context::Context,
     journal::{self, Journal, record::Ended, table::Fate},
@@ -186,15 +194,15 @@ impl Invocation {
         self.end("resolve");
         self.begin("discover");
         let own = self.ctx.device();
-        let found = if self.invoke.local { Vec::new() } else { discover::candidates(&self.ctx, &resolved.need).await };
+        let around = self.discover(&resolved).await;
         self.end("discover");
 
-        let most = (found.len() as u32 + 1).min(resolved.wish.max).max(1);
-        let want = msm_scheduler::plan::tasks(most, self.input.len());
+        let want = self.tasks_wanted(&resolved, &own, &around);
+        let Around { found, asks } = around;
         let remote = resolved.installed.manifest.work.remote;
         if remote && self.invoke.plan {
             // Cutting the input would do half of the job.
-            let selection = self.select(&resolved, &own, &found, resolved.wish, want, self.input.len());
+            let selection = self.choice(&resolved, &own, choose::wanted(&resolved), Cut::Into(want)).select(&found);
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, want)));
         }
         self.begin("split");
@@ -204,8 +212,8 @@ impl Invocation {
             None => self.split_here(&resolved, want).await?,
         };
         self.end("split");
-        let bytes = inputs.iter().map(Blob::len).sum();
-        let selection = self.select(&resolved, &own, &found, resolved.wish, inputs.len() as u32, bytes);
+        let choice = self.choice(&resolved, &own, choose::wanted(&resolved), Cut::Parts(&inputs));
+        let selection = choice.select(&found);
         if self.invoke.plan {
             return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, inputs.len() as u32)));
         }
@@ -221,17 +229,27 @@ impl Invocation {
             self.record.report.notes.push(note);
         }
 
+        self.predict(&selection);
         let inputs = self.keep(&resolved, inputs).await?;
         self.begin("run");
+        let lengths: Vec<u64> = inputs.iter().map(Blob::len).collect();
+        let bytes = lengths.iter().sum();
+        let mut hiring = Hiring::new(&self.ctx, choice, &selection, &found, lengths, asks);
         let round = Round { op: TaskOp::Run, count: inputs.len() as u32, inputs };
-        let outputs = match self.drive(&resolved, &selection, &found, round).await {
+        let outputs = match self.drive(&resolved, &mut hiring, round).await {
             Err(error) if error.code == ErrorCode::NotAllowed => return Err(self.or_grant(&resolved, error)),
             other => other?,
         };
         self.end("run");
+        if !hiring.hired_any() {
+            self.stayed(&resolved, &selection);
+        }
+        let (shown, returned) = (hiring.shown(), outputs.iter().map(Blob::len).sum());
+        drop(hiring);
         self.begin("merge");
         let output = self.merge(&resolved, outputs).await?;
         self.end("merge");
+        self.learn(&resolved, &shown, bytes, returned);
         if self.record.is_running() {
             self.record.report.state = JobState::Done;
         } else if self.invoke.strict {

@@ -14,7 +14,7 @@ use msm_sandbox::{
 };
 use msm_scheduler::DeviceWish;
 
-use super::{Invocation, Resolved, Round, discover};
+use super::{Invocation, Resolved, Round, choose::Cut, discover, hiring::Hiring};
 use crate::{
     blob::Blob,
     command::{CommandError, ErrorCode},
@@ -51,10 +51,13 @@ impl Invocation {
             return Err(CommandError::new(ErrorCode::Usage, message));
         }
         let wish = DeviceWish { min: 1, max: SPLITTERS, auto: false };
-        let selection = self.select(resolved, own, found, wish, 1, self.input.len());
+        let input = std::slice::from_ref(&self.input);
+        let choice = self.choice(resolved, own, wish, Cut::Parts(input));
+        let selection = choice.select(found);
         self.enough_devices(resolved, &selection, found)?;
+        let mut hiring = Hiring::new(&self.ctx, choice, &selection, found, vec![self.input.len()], None);
         let round = Round { op: TaskOp::Split, inputs: vec![self.input.clone()], count: want };
-        let outputs = self.drive(resolved, &selection, found, round).await?;
+        let outputs = self.drive(resolved, &mut hiring, round).await?;
         let report = &mut self.record.report;
         if let Some(splitter) = report.devices.iter().find(|device| device.tasks > 0) {
             report.notes.push(format!("{} cut the input into parts", splitter.name));

@@ -86,6 +86,8 @@ impl Door for Arc<Node> {
             error: None,
             notes: vec![],
             checks: Default::default(),
+            predicted_ms: None,
+            predicted_from: None,
         };
         Ok(Done { reply: Reply::Job(Box::new(report)), output: bytes::Bytes::from(output).into() })
     }

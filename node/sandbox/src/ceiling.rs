@@ -16,6 +16,9 @@ use crate::process::cpu_of;
 /// Time between two looks while guests could take more than they may. *Judgement*: a guest with a quarter of a core then
 /// runs for 5 ms and stands for 15, too short for anybody to see, and the looking costs less than 1 % of a core.
 const LOOK: Duration = Duration::from_millis(5);
+/// The longest time between two looks while they take much less than they may: a device with a twentieth of a core has
+/// none to spare for looking. *Judgement.*
+const LOOK_SELDOM: Duration = Duration::from_millis(40);
 /// What guests have had too much is forgotten beyond what they may have in this time: on a machine with much else to do
 /// a look may come late, and they must not stand for as long as a deadline afterwards. *Judgement.*
 const MEMORY: Duration = Duration::from_secs(1);
@@ -49,6 +52,8 @@ struct State {
     paid: Instant,
     /// All of them stand.
     stopped: bool,
+    /// The thread sleeps until somebody wakes it.
+    asleep: bool,
     over: bool,
 }
 
@@ -87,8 +92,15 @@ impl Ceiling {
         if guests <= cores {
             return Ok(None);
         }
-        let state =
-            State { guests: HashMap::new(), last: 0, owed: 0.0, paid: Instant::now(), stopped: false, over: false };
+        let state = State {
+            guests: HashMap::new(),
+            last: 0,
+            owed: 0.0,
+            paid: Instant::now(),
+            stopped: false,
+            asleep: false,
+            over: false,
+        };
         let shared = Arc::new(Shared { cores, state: Mutex::new(state), changed: Condvar::new() });
         let watched = shared.clone();
         thread::Builder::new().name("msm-ceiling".into()).spawn(move || watched.watch())?;
@@ -112,8 +124,11 @@ impl Ceiling {
             guest.stop();
         }
         state.guests.insert(id, guest);
+        let wake = state.asleep && shared.is_crowded(&state);
         drop(state);
-        shared.changed.notify_one();
+        if wake {
+            shared.changed.notify_one();
+        }
         Under { shared, id }
     }
 }
@@ -131,33 +146,44 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what was allowed since the last time off the debt.
-    fn pay(&self, state: &mut State) {
+    /// Takes what was allowed since the last time off the debt; how long ago that was, in seconds.
+    fn pay(&self, state: &mut State) -> f64 {
         let now = Instant::now();
         let time = now.duration_since(state.paid).as_secs_f64();
         state.paid = now;
         // What nobody used is not saved up: two looks' worth, so that a late look loses nothing.
         state.owed = (state.owed - self.cores * time).max(-self.cores * 2.0 * LOOK.as_secs_f64());
+        time
     }
 
     /// Runs until the last clone is gone.
     fn watch(&self) {
         let mut state = self.lock();
+        let mut wait = LOOK;
         while !state.over {
-            if state.guests.len() as f64 <= self.cores {
+            if !self.is_crowded(&state) {
                 // Nobody can take too much.
                 go_on(&mut state);
+                state.asleep = true;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                (state.asleep, wait) = (false, LOOK);
                 continue;
             }
-            self.look(&mut state);
-            state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            let near = self.look(&mut state);
+            wait = if near { LOOK } else { (2 * wait).min(LOOK_SELDOM) };
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         go_on(&mut state);
     }
 
-    fn look(&self, state: &mut State) {
-        self.pay(state);
+    /// Whether those who run could take too much.
+    fn is_crowded(&self, state: &State) -> bool {
+        state.guests.len() as f64 > self.cores
+    }
+
+    /// Stops them or lets them go on; whether they take more than half of what they may.
+    fn look(&self, state: &mut State) -> bool {
+        let time = self.pay(state);
         let mut used = Duration::ZERO;
         for guest in state.guests.values_mut() {
             let cpu = cpu_of(guest.pid);
@@ -173,6 +199,7 @@ impl Shared {
             (false, true) => go_on(state),
             _ => {}
         }
+        state.stopped || 2.0 * used.as_secs_f64() > self.cores * time
     }
 }
 
@@ -210,7 +237,5 @@ impl Drop for Under {
         // What it used since the last look counts too: many short calls are one long one.
         state.owed += cpu_of(guest.pid).saturating_sub(guest.cpu).as_secs_f64();
         guest.go_on();
-        drop(state);
-        self.shared.changed.notify_one();
     }
 }

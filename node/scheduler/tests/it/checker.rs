@@ -264,7 +264,8 @@ impl Checker {
             Output::Cancel { worker, attempt } => {
                 let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
                 ensure!(HoldersOnly, holder == Some(*worker), "cancels {attempt:?}, which {worker} does not run");
-                if self.tasks[attempt.task as usize].accepted.is_none() {
+                let decided = matches!(input, Input::Result { attempt: of, .. } if of.task == attempt.task);
+                if !decided {
                     // Not because another was first: its lease has ended.
                     self.workers.entry(*worker).or_default().faults += 1;
                 }

@@ -8,8 +8,8 @@ use msm_protocol::{
     job::AttemptRef,
 };
 use msm_scheduler::{
-    Candidate, DeviceWish, Hiring, Input, JobConfig, JobShape, JobState, Known, Output, OutputId, Selection, Trust,
-    Why, Worker,
+    Candidate, DeviceWish, Hiring, Input, JobConfig, JobShape, JobState, Known, Output, OutputId, Redundancy,
+    Selection, Trust, Why, Worker,
     hire::Shown,
     makespan::{Load, Server, makespan},
     select,

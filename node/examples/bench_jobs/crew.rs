@@ -22,6 +22,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+/// The score that a device must have: the requester says of itself that it is slow, and has none of that.
+const ELSEWHERE_EQS: f64 = 15.0;
 /// Anything that is no measurement happens within this.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -116,8 +118,10 @@ impl Crew {
             market.trusted_by(&home, serve)?;
             Ok(home)
         };
+        let slow = home("requester", true)?;
+        fs::write(slow.speed_file(), slowest(&String::from_utf8(speed.clone())?))?;
         let options = NodeOptions {
-            home: home("requester", true)?,
+            home: slow,
             listen: vec![listen().to_owned()],
             peers: Vec::new(),
             mdns: Some(false),
@@ -149,9 +153,10 @@ impl Crew {
         self.caller.run(wish, input).await
     }
 
-    /// A call of `service` with these fields of [`Invoke`]; those that this version does not have are left out.
+    /// A call of `service` with these fields of [`Invoke`], which never runs on this device.
     pub fn invoke(&self, service: &str, more: Value) -> Result<Wish> {
-        let mut wish = serde_json::to_value(Invoke { service: service.into(), ..Invoke::default() })?;
+        let elsewhere = Invoke { service: service.into(), eqs_min: Some(ELSEWHERE_EQS), ..Invoke::default() };
+        let mut wish = serde_json::to_value(elsewhere)?;
         for (name, value) in more.as_object().context("fields")? {
             wish[name] = value.clone();
         }
@@ -206,6 +211,13 @@ impl Worker {
     }
 }
 
+/// The same measurement of this machine, with the smallest result that there is.
+fn slowest(kept: &str) -> String {
+    kept.lines()
+        .map(|line| if line.starts_with("speed") { "speed = 0.1\n".into() } else { format!("{line}\n") })
+        .collect()
+}
+
 /// `MSM_BIN`, or the one that was built beside this example.
 fn msm() -> Result<PathBuf> {
     let beside = || Some(std::env::current_exe().ok()?.ancestors().nth(2)?.join("msm"));
@@ -232,7 +244,7 @@ impl Market {
             let manifest = format!(
                 "[service]\nname = \"{name}\"\nversion = \"1.0.0\"\nsummary = \"To be measured\"\nscope = \"test/bench\"\n\
                  license = \"MIT\"\n[io]\ninput = \"application/octet-stream\"\noutput = \"application/octet-stream\"\n\
-                 [work]\nsplit = \"{split}\"\ndeterministic = true\n\
+                 [work]\nsplit = \"{split}\"\ndeterministic = true\n[constraints]\neqs = {{ default = 0, min = 0, max = 100 }}\n\
                  [[variant]]\nengine = \"js\"\nfile = \"main.js\"\n"
             );
             fs::write(service.join("service.toml"), manifest)?;

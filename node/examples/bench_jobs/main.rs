@@ -110,7 +110,7 @@ fn remote(report: &JobReport) -> u32 {
 
 /// One call after the other, in turns with round trips of a raw stream; then many at a time.
 async fn noop(crew: &Crew, raw: &Raw, scale: &Scale, report: &mut Report) -> Result<()> {
-    let call = crew.invoke("noop", json!({ "remote_only": true }))?;
+    let call = crew.invoke("noop", json!({}))?;
     crew.warm(&call, Bytes::from_static(SMALL)).await?;
     let mut stream = raw.open().await?;
     let (mut calls, mut trips, mut elsewhere) = (Vec::new(), Vec::new(), 0);
@@ -181,7 +181,7 @@ async fn calls_per_second(crew: &Crew, call: &crew::Wish, count: u64) -> Result<
 
 /// Many tasks that do nothing, over several workers: whole jobs, with their split and merge.
 async fn tiny(crew: &Crew, scale: &Scale, report: &mut Report) -> Result<()> {
-    let call = crew.invoke("tiny", json!({ "remote_only": true, "devices": { "range": { "min": 4, "max": 5 } } }))?;
+    let call = crew.invoke("tiny", json!({ "devices": { "range": { "min": 4, "max": 5 } } }))?;
     let tasks = scale.tiny.min(TASKS_PER_JOB);
     let jobs = scale.tiny.div_ceil(tasks);
     let input = Bytes::from((0..tasks).map(|at| at as u8).collect::<Vec<_>>());
@@ -205,7 +205,7 @@ async fn tiny(crew: &Crew, scale: &Scale, report: &mut Report) -> Result<()> {
 
 /// 64 MiB to a worker and back, in the largest parts that there are, against a raw stream that carries and hashes the same.
 async fn bulk(crew: &Crew, raw: &Raw, scale: &Scale, report: &mut Report) -> Result<()> {
-    let call = crew.invoke("echo", json!({ "remote_only": true }))?;
+    let call = crew.invoke("echo", json!({}))?;
     let mut noise = 0x9e37_79b9_u32;
     let input: Vec<u8> = std::iter::repeat_with(|| {
         // xorshift

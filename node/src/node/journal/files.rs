@@ -52,9 +52,16 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Whether the folder goes with its last user: then nothing in it has to survive a power cut in a hurry.
+    pub(super) fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::SeqCst) && !self.ending.load(Ordering::SeqCst)
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.discarded.load(Ordering::SeqCst) && !self.ending.load(Ordering::SeqCst) {
+        if self.is_discarded() {
             remove(&self.path);
         }
     }

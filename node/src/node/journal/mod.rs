@@ -302,3 +302,234 @@ fn make_room(dir: &Path, new: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use msm_protocol::ContentHash;
+    use msm_scheduler::OutputId;
+
+    use super::{
+        record::{Ended, Planned, VERSION},
+        *,
+    };
+    use crate::{cli::samples, command::Invoke};
+
+    fn asked(job: JobId, detached: bool) -> Asked {
+        Asked { v: VERSION, job, at: now(), invoke: Invoke::default(), detached, input: None }
+    }
+
+    fn planned(parts: Vec<u64>) -> Planned {
+        let hash = ContentHash::of(b"manifest");
+        let market = samples::market().market;
+        Planned { service: "home/x@1.0.0".into(), market, manifest: hash, params: "{}".into(), parts, kept: None }
+    }
+
+    fn ended() -> Ended {
+        Ended { at: now(), report: samples::job(), error: None, pieces: None, result: None }
+    }
+
+    fn output(n: u8, bytes: usize) -> (OutputId, Blob) {
+        let bytes = vec![n; bytes];
+        (OutputId { hash: ContentHash::of(&bytes), size: bytes.len() as u64 }, bytes.into())
+    }
+
+    async fn read(pieces: Vec<Blob>) -> Vec<u8> {
+        crate::body::Body::of_pieces(pieces).whole(u64::MAX).await.unwrap().to_vec()
+    }
+
+    fn folders(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "spool").count()
+    }
+
+    /// Waits until the writers that were let go have gone too.
+    async fn until_left(dir: &Path, count: usize) {
+        for _ in 0..1_000 {
+            if folders(dir) == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} folders, not {count}", folders(dir));
+    }
+
+    #[tokio::test]
+    async fn a_job_is_written_gone_on_with_and_read_back() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let job = JobId::from_bytes([1; 16]);
+        let input: Blob = vec![7_u8; 3_000].into();
+        let (journal, kept) = journals.begin(asked(job, true), Some(input.clone())).await.unwrap();
+        assert_eq!(kept.unwrap().whole().await.unwrap(), input.whole().await.unwrap());
+        journal.plan(planned(vec![1_000; 3]), None).await;
+        // A large one comes back from the file, a small one as it is; they come out of order.
+        let (large, small) = (output(2, 100_000), output(0, 10));
+        let back = journal.output(2, None, large.0, large.1.clone()).await.unwrap();
+        assert!(back.in_memory().is_none() && back.whole().await.unwrap() == large.1.whole().await.unwrap());
+        assert!(journal.output(0, None, small.0, small.1.clone()).await.unwrap().in_memory().is_some());
+        journal.record(Record::Checked { task: 0, worker: None, by: None, agrees: true }).await;
+        // The node ends; the last record is torn.
+        let over = journal.folder();
+        drop(journal);
+        while Arc::strong_count(&over) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let log = home.path().join(job.to_string()).join("log");
+        let bytes = fs::read(&log).unwrap();
+        fs::write(&log, &bytes[..bytes.len() - 9]).unwrap();
+
+        let [found] = journals.found().await.try_into().unwrap_or_else(|_| panic!("one job"));
+        let replay = found.replay.unwrap();
+        let parts = journals.parts(&replay).await.unwrap().unwrap();
+        assert_eq!(parts.iter().map(Blob::len).collect::<Vec<_>>(), [1_000; 3]);
+        let outputs = journals.outputs(&replay).await;
+        assert_eq!(outputs.iter().map(|(accepted, _)| accepted.task).collect::<Vec<_>>(), [0, 2]);
+        let journal = journals.resume(&replay).await.unwrap();
+        let middle = output(1, 20_000);
+        journal.output(1, Some(samples::peer()), middle.0, middle.1).await.unwrap();
+        journal.end(ended(), Result::Outputs).await.unwrap();
+        let replay = journals.load(job).await.unwrap();
+        assert_eq!((replay.resumed, replay.accepted.len()), (1, 3));
+        let expected = [vec![0; 10], vec![1; 20_000], vec![2; 100_000]].concat();
+        assert_eq!(read(journals.result(&replay).await.unwrap()).await, expected);
+        journals.remove(job).await;
+        assert_eq!(folders(home.path()), 0);
+    }
+
+    /// What is not what was written is not used: an output is done again, an input makes the job a lost one.
+    #[tokio::test]
+    async fn b53_bytes_that_changed_on_the_disk_are_not_used() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let job = JobId::from_bytes([1; 16]);
+        let (journal, _) = journals.begin(asked(job, true), Some(vec![7_u8; 100].into())).await.unwrap();
+        journal.plan(planned(vec![50; 2]), None).await;
+        for task in [0, 1] {
+            let (id, bytes) = output(task as u8, 20_000);
+            journal.output(task, None, id, bytes).await.unwrap();
+        }
+        let flip = |name: &str, at: usize| {
+            let path = home.path().join(job.to_string()).join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        };
+        flip("outputs", 30_000);
+        let replay = journals.load(job).await.unwrap();
+        let outputs = journals.outputs(&replay).await;
+        assert_eq!(outputs.iter().map(|(accepted, _)| accepted.task).collect::<Vec<_>>(), [0]);
+        flip("input", 0);
+        assert!(journals.parts(&replay).await.is_err());
+        assert!(journals.input(&replay).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_somebody_waits_for_goes_with_its_result_unless_the_node_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let begin = async |n| {
+            let (journal, _) = journals.begin(asked(JobId::from_bytes([n; 16]), false), None).await.unwrap();
+            journal.plan(planned(vec![1]), Some(vec![vec![1_u8].into()])).await;
+            journal
+        };
+        let journal = begin(1).await;
+        let body = crate::body::Body::of_pieces([Blob::from("x")]).keeping(journal.folder());
+        drop(journal);
+        assert_eq!(folders(home.path()), 1);
+        drop(body);
+        until_left(home.path(), 0).await;
+        let journal = begin(2).await;
+        journals.end();
+        let over = Arc::downgrade(&journal.folder());
+        drop(journal);
+        while over.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(folders(home.path()), 1, "it goes on when the node is started again");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_in_number_and_age() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let job = |n: usize| JobId::from_bytes([n as u8; 16]);
+        for n in 0..KEPT {
+            let (journal, _) = journals.begin(asked(job(n), true), None).await.unwrap();
+            // Every other one has ended.
+            if n % 2 == 1 {
+                journal.end(ended(), Result::None).await.unwrap();
+            }
+            let log = fs::File::options().append(true).open(home.path().join(job(n).to_string()).join("log")).unwrap();
+            log.set_modified(SystemTime::now() - Duration::from_secs((KEPT - n) as u64 * 60)).unwrap();
+        }
+        assert_eq!(folders(home.path()), KEPT);
+        journals.begin(asked(job(100), true), None).await.unwrap();
+        assert_eq!(folders(home.path()), KEPT);
+        assert!(journals.load(job(0)).await.is_some(), "it has not ended");
+        assert!(journals.load(job(1)).await.is_none(), "the oldest that has ended made room");
+        for n in 101..101 + KEPT / 2 - 1 {
+            journals.begin(asked(job(n), true), None).await.unwrap();
+        }
+        let error = journals.begin(asked(job(200), true), None).await.unwrap_err().to_string();
+        assert!(error.starts_with("busy: 64 unfinished jobs are kept"), "{error}");
+        // A day later the results are gone, and what may still go on is not.
+        let (journal, done) = (journals.resume(&journals.load(job(0)).await.unwrap()).await.unwrap(), job(0));
+        journal.end(ended(), Result::None).await.unwrap();
+        let log = fs::File::options().append(true).open(home.path().join(done.to_string()).join("log")).unwrap();
+        log.set_modified(SystemTime::now() - KEPT_FOR - Duration::from_secs(60)).unwrap();
+        assert_eq!(journals.found().await.len(), KEPT - 1);
+        assert!(journals.load(done).await.is_none());
+    }
+
+    /// A folder without a first record was never promised to anybody.
+    #[tokio::test]
+    async fn what_says_nothing_is_removed_and_what_is_damaged_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let (empty, bad) = (JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16]));
+        fs::create_dir(home.path().join(empty.to_string())).unwrap();
+        drop(journals.begin(asked(bad, true), None).await.unwrap());
+        let log = home.path().join(bad.to_string()).join("log");
+        let line = fs::read(&log).unwrap();
+        fs::write(&log, [b"garbage\n".as_slice(), &line].concat()).unwrap();
+        fs::write(home.path().join("no-job"), "").unwrap();
+        let [found] = journals.found().await.try_into().unwrap_or_else(|_| panic!("one"));
+        assert_eq!(
+            (found.job, found.replay.unwrap_err()),
+            (bad, "damaged at byte 0, and whole again behind it".into())
+        );
+        assert!(!home.path().join(empty.to_string()).exists());
+    }
+
+    #[tokio::test]
+    async fn b52_a_full_disk_is_told_and_nothing_half_is_kept() {
+        let name = "node::journal::tests::b52_a_full_disk_is_told_and_nothing_half_is_kept";
+        // The reserve and some room.
+        if !crate::own_mounts::inside(name, "mount -t tmpfs -o size=68m,mode=700 none /mnt") {
+            return;
+        }
+        let dir = Path::new("/mnt/journal");
+        let journals = Journals::open(dir).unwrap();
+        let job = JobId::from_bytes([1; 16]);
+        let (journal, _) = journals.begin(asked(job, false), None).await.unwrap();
+        journal.plan(planned(vec![1; 100]), Some(vec![vec![0_u8; 100].into()])).await;
+        let mut kept = 0;
+        let refused = loop {
+            let (id, bytes) = output(kept as u8, 500_000);
+            match journal.output(kept, None, id, bytes).await {
+                Ok(_) => kept += 1,
+                Err(error) => break error.to_string(),
+            }
+            assert!(kept < 20, "it has to end");
+        };
+        assert!(kept >= 4 && refused.starts_with("disk-full: 500000 bytes are needed"), "{kept}: {refused}");
+        assert_eq!(journal.broken(), Some(refused.as_str()));
+        let (id, bytes) = output(0, 1);
+        assert!(journal.output(99, None, id, bytes).await.is_err(), "no later success");
+        drop(journal);
+        until_left(dir, 0).await;
+        let large: Blob = vec![0_u8; 10 << 20].into();
+        let error = journals.begin(asked(job, true), Some(large)).await.unwrap_err().to_string();
+        assert!(error.starts_with("disk-full"), "{error}");
+        until_left(dir, 0).await;
+    }
+}

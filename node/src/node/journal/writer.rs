@@ -173,7 +173,12 @@ impl Writer {
             if files.dirty && due.is_none() {
                 due = Some(Instant::now() + COMMIT);
             }
-            let now = self.urgent || !open || due.is_some_and(|due| due <= Instant::now());
+            if !open && self.folder.is_discarded() {
+                return;
+            }
+            // Somebody waits for this job at its door: within a second is soon enough, and most jobs are over by then.
+            let urgent = self.urgent && !self.folder.is_discarded();
+            let now = urgent || !open || due.is_some_and(|due| due <= Instant::now());
             if files.dirty && now {
                 if let Err(error) = self.commit(&mut files).await {
                     return drop(self.broken.set(error.to_string()));

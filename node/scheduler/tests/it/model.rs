@@ -443,7 +443,7 @@ fn this_device_and_three_others() {
 
 #[test]
 fn three_parts() {
-    let budget = Budget { failures: 0, ..BUDGET };
+    let budget = Budget { losses: 0, failures: 0, ..BUDGET };
     holds(Small { tasks: 3, places: 2, budget, ..small("three parts") });
 }
 

@@ -84,7 +84,7 @@ async fn questions_about_a_node_need_one() {
     }
     // Others start one for the call.
     let peers = msm(&home, &["peers", "--json"]).await.json();
-    assert_eq!(peers, serde_json::json!({ "schema": "msm.peers/1", "peers": [] }));
+    assert_eq!(peers, serde_json::json!({ "schema": "msm.peers/1", "peers": [], "struck": [] }));
 }
 
 /// With `-o -` stdout is the output, to the byte; the report is elsewhere.

@@ -138,7 +138,7 @@ fn an_attached_repl_ends_with_control_d_and_the_node_goes_on() {
     let mut terminal = Terminal::run(home.command(&["repl"]));
     terminal.expect("msm> ");
     terminal.type_keys("peers --json\r");
-    terminal.expect("{\"schema\":\"msm.peers/1\",\"peers\":[]}");
+    terminal.expect("{\"schema\":\"msm.peers/1\",\"peers\":[],\"struck\":[]}");
     terminal.expect("msm> ");
     terminal.type_keys("\u{4}");
     assert_eq!(terminal.exit_code(), Some(0));

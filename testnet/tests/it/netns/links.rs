@@ -133,23 +133,30 @@ fn a_link_loses_and_closes_as_it_was_told() {
     wait::until(FOUND, "it is whole again", || Ok(round_trips(&net, &echo, 1)[0])).unwrap();
 }
 
-/// Puts these faults on the links of both workers and runs a job of `parts`; its record.
-fn job_under(lab: &mut Lab, faults: Faults, parts: usize) -> serde_json::Value {
+/// Jobs until one of them was shared, at most: a requester that is quick enough by itself may keep one or two.
+const TRIES: usize = 6;
+
+/// Puts these faults on the links of both workers and runs jobs of `parts` until others than this device took part; their
+/// records.
+fn jobs_under(lab: &mut Lab, faults: Faults, parts: usize) -> Vec<serde_json::Value> {
     for (number, worker) in ["w1", "w2"].iter().enumerate() {
         lab.net.link(worker, faults, seed() + number as u64).unwrap();
     }
     let work = lab.work(parts, ROUNDS);
-    let running = lab.start(&work, "out.bin");
-    let job = lab.check_work(&work, running, "out.bin");
-    eprintln!("{faults:?}\n  {:?}\n  {job}", ["w1", "w2"].map(|worker| lab.net.counts(worker)));
-    assert!(devices_used(&job) >= 2, "bad links are links: {job}");
-    job
+    let mut jobs = Vec::new();
+    while jobs.last().is_none_or(|job| devices_used(job) < 2) {
+        assert!(jobs.len() < TRIES, "bad links are links: {jobs:#?}");
+        let running = lab.start(&work, "out.bin");
+        jobs.push(lab.check_work(&work, running, "out.bin"));
+    }
+    eprintln!("{faults:?}\n  {:?}\n  {jobs:?}", ["w1", "w2"].map(|worker| lab.net.counts(worker)));
+    jobs
 }
 
 #[test]
 fn b83_a_fifth_of_all_packets_is_lost() {
     let mut lab = Lab::new(&["w1", "w2"], 64, 64);
-    job_under(&mut lab, Faults { loss: 0.2, ..Faults::default() }, 128);
+    jobs_under(&mut lab, Faults { loss: 0.2, ..Faults::default() }, 128);
     let lost = ["w1", "w2"].map(|worker| lab.net.counts(worker).lost);
     assert!(lost.iter().all(|lost| *lost >= 10), "both links lost packets: {lost:?}");
 }
@@ -158,8 +165,9 @@ fn b83_a_fifth_of_all_packets_is_lost() {
 fn b84_a_link_of_64_kbit_a_second() {
     let mut lab = Lab::new(&["w1", "w2"], 256, 192);
     let slow = Faults { rate: Some(64_000), ..Faults::default() };
-    let job = job_under(&mut lab, slow, 128);
-    assert_eq!(lost_devices(&job), 0, "slow is not dead: {job}");
+    for job in jobs_under(&mut lab, slow, 128) {
+        assert_eq!(lost_devices(&job), 0, "slow is not dead: {job}");
+    }
     // A picture that such a link takes 20 s for: the job does not wait for it.
     let running = lab.invoke("out.png");
     lab.check(running, "out.png");
@@ -169,8 +177,7 @@ fn b84_a_link_of_64_kbit_a_second() {
 fn b85_late_doubled_and_out_of_order_is_not_dead() {
     let mut lab = Lab::new(&["w1", "w2"], 64, 64);
     let faults = Faults { delay: 300 * MS, jitter: 200 * MS, reorder: 0.5, duplicate: 0.05, ..Faults::default() };
-    for _ in 0..2 {
-        let job = job_under(&mut lab, faults, 192);
+    for job in jobs_under(&mut lab, faults, 256) {
         assert_eq!(lost_devices(&job), 0, "nobody was taken for dead: {job}");
     }
     for worker in ["w1", "w2"] {

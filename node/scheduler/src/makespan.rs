@@ -180,13 +180,12 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Computes somebody else's task again, or a share of it: when the last slot has time for it, at no moment that
-    /// matters.
-    fn check(&mut self, piece: &Piece, share: f64) -> f64 {
+    /// Computes somebody else's task again, or a share of it: when a slot has time for it, and not before the answer came.
+    fn check(&mut self, piece: &Piece, share: f64, came: f64) -> f64 {
         let takes = self.server.takes(piece.work) * share;
         let Some(free) = self.free.iter_mut().min_by(|a, b| a.total_cmp(b)) else { return 0.0 };
         *free += takes;
-        *free
+        f64::max(*free, came + takes)
     }
 }
 
@@ -218,7 +217,7 @@ pub fn makespan(servers: &[Server], load: &Load) -> f64 {
         uplink_free = step.sent;
         let share = course.checked();
         let here = courses.iter_mut().find(|course| course.server.link.is_none()).filter(|_| share > 0.0);
-        end = end.max(here.map_or(0.0, |here| here.check(&piece, share)));
+        end = end.max(here.map_or(0.0, |here| here.check(&piece, share, step.end)));
     }
     // Who got nothing here would get something as soon as it is ready.
     let first = |course: &Course| course.step(&piece, 0.0).map_or(0.0, |step| step.end);

@@ -173,6 +173,12 @@ pub struct Invoke {
     pub strict: bool,
     /// Only on this device.
     pub local: bool,
+    /// Only on other devices.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remote_only: bool,
+    /// The only other devices that may take part; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerId>,
     /// Smallest battery charge, percent.
     pub battery_min: Option<u8>,
     /// Smallest EQS.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use msm_protocol::limits::PARAMS_BYTES;
+use msm_protocol::{PeerId, limits::PARAMS_BYTES};
 use serde_json::{Map, Value};
 
 use super::{
@@ -51,6 +51,12 @@ pub struct Invoke {
     /// Only on this device
     #[arg(long, conflicts_with_all = ["devices", "strict"])]
     local: bool,
+    /// Only on other devices, not on this one
+    #[arg(long, conflicts_with = "local")]
+    remote_only: bool,
+    /// Of the others only this one; repeat for more
+    #[arg(long = "peer", value_name = "PEER", conflicts_with = "local")]
+    peers: Vec<PeerId>,
     /// Smallest battery charge, percent
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     battery_min: Option<u8>,
@@ -118,6 +124,8 @@ impl Invoke {
             devices: self.devices,
             strict: self.strict,
             local: self.local,
+            remote_only: self.remote_only,
+            peers: self.peers,
             battery_min: self.battery_min,
             eqs_min: self.eqs_min,
             network: self.network.map(Into::into),
@@ -200,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_typed_is_what_is_meant() {
         let plain = command::Invoke { service: "x".into(), ..command::Invoke::default() };
-        let cases: [(&str, command::Invoke); 13] = [
+        let cases: [(&str, command::Invoke); 14] = [
             ("invoke x --eqs paper", command::Invoke { eqs_paper: true, ..plain.clone() }),
             ("invoke x", plain.clone()),
             (
@@ -220,6 +228,14 @@ mod tests {
             ),
             ("invoke x --network high", command::Invoke { network: Some(Some(Network::High)), ..plain.clone() }),
             ("invoke x --network na", command::Invoke { network: Some(None), ..plain.clone() }),
+            (
+                "invoke x --remote-only --peer 12D3KooWBwZkuG6mRRVzLQX1e6unHsHiZYcCYGgDFPSZSYhCX7sx",
+                command::Invoke {
+                    remote_only: true,
+                    peers: vec!["12D3KooWBwZkuG6mRRVzLQX1e6unHsHiZYcCYGgDFPSZSYhCX7sx".parse().unwrap()],
+                    ..plain.clone()
+                },
+            ),
             ("invoke x --require gps --local", command::Invoke { require_gps: true, local: true, ..plain.clone() }),
             (
                 "invoke x --engine wasm --on-loss partial",

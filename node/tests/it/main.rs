@@ -35,3 +35,4 @@ mod repl;
 mod revoked;
 mod services;
 mod slow_streams;
+mod small_calls;

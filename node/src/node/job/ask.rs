@@ -75,6 +75,9 @@ impl Invocation {
         service: &Arc<Service>,
         need: &Requirements,
     ) -> Result<Option<PermissionError>, CommandError> {
+        if self.invoke.remote_only {
+            return Ok(None);
+        }
         let (steward, caller) = (&self.ctx.steward, self.ctx.steward.caller(self.ctx.local));
         // Whose device could not do it anyway is not asked for a grant that would not help.
         let could = self.could(need);

@@ -114,11 +114,14 @@ impl Invocation {
         if self.invoke.local {
             return Around { found: Vec::new(), asks: None };
         }
-        let here = resolved.not_here.is_none() && self.could(need);
-        let wants_others = !here || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
+        let named = &self.invoke.peers;
+        let here = resolved.not_here.is_none() && self.could(need) && !self.invoke.remote_only;
+        let wants_others = !here || !named.is_empty() || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
         // Who asks for a position is told of the neighbours that were not needed for it.
         if wants_others || need.gps {
-            return Around { found: discover::candidates(&self.ctx).await, asks: None };
+            let mut found = discover::candidates(&self.ctx).await;
+            found.retain(|found| named.is_empty() || named.contains(&found.candidate.peer));
+            return Around { found, asks: None };
         }
         if wish.max == 1 {
             return Around { found: Vec::new(), asks: None };
@@ -151,7 +154,10 @@ impl Invocation {
             per_task: known.part.map_or(Duration::ZERO, |line| time(line.fixed)),
             around: known.around.map_or(Duration::ZERO, |line| time(line.at(input as f64))),
             slots: self.ctx.own_slot_count as u32,
-            not_here: resolved.not_here.as_ref().map(ToString::to_string),
+            not_here: match self.invoke.remote_only {
+                true => Some("only other devices were asked for (--remote-only)".to_owned()),
+                false => resolved.not_here.as_ref().map(ToString::to_string),
+            },
             order: if self.invoke.eqs_paper { Order::Paper } else { Order::Net },
             redundancy: of_wish(resolved.redundancy),
             ..JobShape::default()

@@ -15,6 +15,7 @@ mod hear;
 mod hiring;
 mod keep;
 mod later;
+mod quick;
 mod record;
 mod remote;
 mod split;
@@ -107,6 +108,13 @@ pub fn random_job_id() -> Result<JobId, CommandError> {
     Ok(JobId::from_bytes(bytes))
 }
 
+/// A number from 0 to 1 that nobody can foresee; 0 where there are no random numbers.
+fn random_share() -> f64 {
+    let mut bytes = [0; 4];
+    let known = getrandom::fill(&mut bytes).is_ok();
+    if known { f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX) } else { 0.0 }
+}
+
 /// An invocation on its way.
 struct Invocation {
     ctx: Arc<Context>,
@@ -192,6 +200,13 @@ impl Invocation {
         self.begin("resolve");
         let resolved = self.resolve().await?;
         self.end("resolve");
+        if self.invoke.remote_only {
+            self.phase = Instant::now();
+            if let Some(output) = self.quick(&resolved).await {
+                self.end("call");
+                return Ok(Steps::Done(Merged::Whole(output)));
+            }
+        }
         self.begin("discover");
         let own = self.ctx.device();
         let around = self.discover(&resolved).await;

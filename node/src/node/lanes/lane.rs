@@ -277,9 +277,13 @@ impl Reader<'_> {
         if state.is_accepted() && state.is_working() && over(self.heard, SILENCE) {
             return Err(Ended::Silent);
         }
-        if state.is_open() && state.idle_since().is_some_and(|since| over(since, WARM_TIME)) {
+        let (has_words, is_open) = (state.has_words(), state.is_open());
+        if is_open && state.idle_since().is_some_and(|since| over(since, WARM_TIME)) {
             drop(state);
             self.outbox.change(State::close);
+        } else if has_words {
+            drop(state);
+            self.outbox.change(|_| ());
         }
         Ok(())
     }

@@ -61,12 +61,12 @@ impl Lanes {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a lane for this is open to the peer.
-    pub fn is_warm(&self, peer: PeerId, key: LaneKey) -> bool {
-        self.all().get(&(peer, key)).is_some_and(|lane| {
-            let state = lane.lock();
-            state.is_open() && state.is_accepted()
-        })
+    /// Of the peers that may be asked and have taken such an offer the one with the fewest jobs on its lane.
+    pub fn least_busy(&self, key: LaneKey, may_ask: impl Fn(&PeerId) -> bool) -> Option<PeerId> {
+        let all = self.all();
+        let warm = all.iter().filter(|((peer, of), _)| *of == key && may_ask(peer));
+        let jobs = warm.filter_map(|((peer, _), lane)| Some((lane.lock().jobs()?, *peer)));
+        jobs.min_by_key(|(jobs, _)| *jobs).map(|(_, peer)| peer)
     }
 
     /// Gives a job a place on a lane to `peer`, a warm one or a new one.
@@ -147,6 +147,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.lane.change(|state| state.leave(self.slot, Instant::now()));
+        let mut state = self.lane.lock();
+        let is_urgent = state.leave(self.slot, Instant::now());
+        drop(state);
+        // That a job is over goes with the next frame, or within a second; what still runs for it is stopped at once.
+        if is_urgent {
+            self.lane.change(|_| ());
+        }
     }
 }

@@ -214,9 +214,10 @@ impl State {
         Some(slot)
     }
 
-    /// A job is over, or not wanted any more.
-    pub fn leave(&mut self, slot: u32, now: Instant) {
-        let Some(seat) = self.seats.remove(&slot) else { return };
+    /// A job is over, or not wanted any more. True when its worker is still at it and should be told at once.
+    pub fn leave(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(seat) = self.seats.remove(&slot) else { return false };
+        let is_urgent = !seat.live.is_empty();
         self.turns.retain(|turn| *turn != slot);
         for id in seat.live.into_values() {
             self.forget(id);
@@ -230,6 +231,17 @@ impl State {
         if self.seats.is_empty() {
             self.idle_since = Some(now);
         }
+        is_urgent
+    }
+
+    /// The number of jobs on it, once its offer was taken.
+    pub fn jobs(&self) -> Option<usize> {
+        (self.is_open() && self.is_accepted()).then(|| self.seats.len())
+    }
+
+    /// Whether something short waits for the next frame.
+    pub fn has_words(&self) -> bool {
+        !self.words.is_empty()
     }
 
     /// Since when no job is on it.

@@ -122,8 +122,11 @@ impl Attempt<'_> {
     async fn run(&mut self, hint: Option<PeerId>) -> Result<Bytes, FetchError> {
         let mut connected = self.ctx.connected();
         if let Some(hint) = hint {
+            // Not asked whether it has it: that would be a round trip for each blob of a cold start.
+            if let Some(bytes) = self.take_from(hint).await {
+                return Ok(bytes);
+            }
             connected.retain(|peer| *peer != hint);
-            connected.insert(0, hint);
         }
         let mut have = self.who_has(connected);
         while let Some(holder) = have.next().await {

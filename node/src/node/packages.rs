@@ -99,8 +99,7 @@ impl Installed {
 
     /// The service as the owner's grants know it; `market` vouches for it, and the owner calls that `alias`.
     pub fn service(&self, market: MarketId, alias: String) -> Service {
-        let Manifest { name, version, permissions, .. } = &self.manifest;
-        Service { market, alias, name: name.clone(), version: version.clone(), asked: permissions.clone() }
+        service_of(&self.manifest, market, alias)
     }
 
     /// What one task may use.
@@ -108,6 +107,12 @@ impl Installed {
         let limits = &self.manifest.limits;
         Budget { memory: limits.memory, time: Duration::from_millis(limits.time_ms), output: limits.output }
     }
+}
+
+/// The service of a manifest as the owner's grants know it.
+pub fn service_of(manifest: &Manifest, market: MarketId, alias: String) -> Service {
+    let Manifest { name, version, permissions, .. } = manifest;
+    Service { market, alias, name: name.clone(), version: version.clone(), asked: permissions.clone() }
 }
 
 /// A task as the sandbox takes it. `count` is the number of tasks, or of those wished for.
@@ -169,20 +174,12 @@ pub async fn install(
     engines: &[Engine],
     hint: Option<PeerId>,
 ) -> Result<Arc<Installed>, Refusal> {
-    if release.status == Status::Revoked {
-        let reason = format!("{}@{} was revoked by its market", release.name, release.version);
-        return Err(Refusal::new(RefusalCode::Revoked, reason));
-    }
-    if let Some(package) = ctx.packages.cached(release.manifest, engines) {
+    if release.status != Status::Revoked
+        && let Some(package) = ctx.packages.cached(release.manifest, engines)
+    {
         return Ok(package);
     }
-    if !ctx.markets.is_fresh(market) && !ctx.store.has(release.manifest).await {
-        let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
-        return Err(Refusal::new(RefusalCode::StaleMarket, reason));
-    }
-    let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
-    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
-    let manifest = open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))?;
+    let manifest = manifest(ctx, market, release, engines, hint).await?;
     let Some(variant) = fitting(&manifest, engines) else {
         let names = |engines: Vec<Engine>| engines.into_iter().map(Engine::as_str).collect::<Vec<_>>().join(" and ");
         let has = names(manifest.variants.iter().map(|variant| variant.engine).collect());
@@ -190,11 +187,11 @@ pub async fn install(
         let reason = format!("no variant for this device: it is to run in {wanted}, the package has {has}");
         return Err(Refusal::new(RefusalCode::Constraint, reason));
     };
-    let source = fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched)?;
-    let files = Files {
-        modules: fetch_files(ctx, &variant.files, hint).await?,
-        assets: fetch_files(ctx, &manifest.assets, hint).await?,
-    };
+    let source = async { fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched) };
+    let modules = fetch_files(ctx, &variant.files, hint);
+    let assets = fetch_files(ctx, &manifest.assets, hint);
+    let (source, modules, assets) = tokio::try_join!(source, modules, assets)?;
+    let files = Files { modules, assets };
     let engine = variant.engine;
     let variant = variant.hash;
     let package = Arc::new(Installed { hash: release.manifest, manifest, engine, source, files });
@@ -204,6 +201,30 @@ pub async fn install(
     ctx.net.provide(release.manifest).await;
     ctx.net.provide(variant).await;
     Ok(package)
+}
+
+/// Gets what the package of `release` says about itself: enough to decide whether its code is wanted here at all.
+pub async fn manifest(
+    ctx: &Arc<Context>,
+    market: &MarketId,
+    release: &Release,
+    engines: &[Engine],
+    hint: Option<PeerId>,
+) -> Result<Manifest, Refusal> {
+    if release.status == Status::Revoked {
+        let reason = format!("{}@{} was revoked by its market", release.name, release.version);
+        return Err(Refusal::new(RefusalCode::Revoked, reason));
+    }
+    if let Some(package) = ctx.packages.cached(release.manifest, engines) {
+        return Ok(package.manifest.clone());
+    }
+    if !ctx.markets.is_fresh(market) && !ctx.store.has(release.manifest).await {
+        let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
+        return Err(Refusal::new(RefusalCode::StaleMarket, reason));
+    }
+    let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
+    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
+    open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))
 }
 
 /// Has WebAssembly compiled before its first task needs it. Not as a part of that task: one that is cancelled, because

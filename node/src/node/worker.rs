@@ -81,7 +81,7 @@ fn bad(reason: String) -> Refusal {
     Refusal::new(RefusalCode::BadMessage, reason)
 }
 
-/// Decides about an offer, in the order: lent at all, market, release, device, package, grants.
+/// Decides about an offer, in the order: lent at all, market, release, what the manifest asks, grants, package, device.
 async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Serving, Refusal> {
     if offer.v != 1 {
         return Err(bad(format!("offer version {} is not 1", offer.v)));
@@ -124,18 +124,20 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Servi
         let reason = format!("the job is to run in {wanted}, this device lends {lent} (offer.engines)");
         return Err(Refusal::new(RefusalCode::Constraint, reason));
     }
-    let installed = packages::install(ctx, &offer.market, &release, &engines, Some(peer)).await?;
-    if offer.op == TaskOp::Split && !installed.manifest.work.remote {
+    // What the owner does not allow is not fetched, and not compiled.
+    let manifest = packages::manifest(ctx, &offer.market, &release, &engines, Some(peer)).await?;
+    if offer.op == TaskOp::Split && !manifest.work.remote {
         return Err(bad("a split is offered, and the manifest gives it to the requester".into()));
     }
-    if !installed.manifest.allows(&offer.need) {
+    if !manifest.allows(&offer.need) {
         let reason = "the offer asks less than the manifest requires";
         return Err(Refusal::new(RefusalCode::Constraint, reason));
     }
-    let service = Arc::new(installed.service(offer.market, ctx.markets.alias(&offer.market)));
+    let service = Arc::new(packages::service_of(&manifest, offer.market, ctx.markets.alias(&offer.market)));
+    ctx.steward.admit(&service, &caller).await.map_err(|error| error.refusal_for(caller.kin))?;
+    let installed = packages::install(ctx, &offer.market, &release, &engines, Some(peer)).await?;
     let standing = Standing::new(ctx.clone(), peer, offer, service.clone());
     let lane = Serving::new(ctx.clone(), peer, offer.clone(), installed, service, standing);
-    ctx.steward.admit(&lane.service, &caller).await.map_err(|error| error.refusal_for(caller.kin))?;
     lane.standing.fits_device()?;
     if lane.guest_mib() > (ctx.config.offer.memory >> 20) as u32 {
         let reason = format!(

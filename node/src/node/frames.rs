@@ -10,7 +10,7 @@ mod write;
 
 pub use assembly::{Assembly, AssemblyError};
 pub use read::{Frame, FrameReader};
-pub use write::{Next, Outbox, Outgoing, put_frame};
+pub use write::{Next, Outbox, Outgoing, put_frame, write_all};
 
 use std::{
     io,
@@ -49,7 +49,7 @@ pub type StreamReader = FrameReader<ReadHalf<Fused>>;
 /// nothing more to write, or with the error that broke the stream.
 pub fn open<O: Outgoing>(stream: Stream, outbox: Arc<Outbox<O>>) -> (StreamReader, JoinHandle<io::Result<()>>) {
     let (read, write) = tokio::io::split(Fused { inner: Some(stream.compat()) });
-    (FrameReader::new(read), tokio::spawn(write::write_all(write, outbox)))
+    (FrameReader::new(read), tokio::spawn(write_all(write, outbox)))
 }
 
 /// A stream that is not touched again after an error. libp2p's lazily negotiated streams panic when one end is used

@@ -1,5 +1,6 @@
 //! Calls of a service with nothing to cut: over a lane that is open already, in one round trip, or the general way.
 
+use futures::StreamExt;
 use msm_node::command::{Invoke, JobReport, Redundancy};
 use msm_protocol::PeerId;
 
@@ -59,12 +60,9 @@ async fn what_is_to_be_checked_goes_the_general_way() {
     let market = lab.market("shop", &[shout(&lab)]);
     let Crew { requester, workers } = Crew::gather(&lab, &market, 2).await;
     let both = call(&[&workers[0], &workers[1]]);
-    let (report, output) = requester.job(both.clone(), LINE, |_| {}).await;
+    let (report, output) = requester.job(both, LINE, |_| {}).await;
     assert_eq!(output, LINE.to_uppercase());
     assert!(!was_quick(&report), "{report:?}");
-    let agreed = Invoke { redundancy: Some(Redundancy::Agree { agree: 2, of: 2 }), ..both };
-    let (report, _) = requester.job(agreed, LINE, |_| {}).await;
-    assert!(!was_quick(&report) && report.checks.right > 0, "{report:?}");
 }
 
 /// What fails, and who is gone, is a matter for the general way, which asks others.
@@ -91,7 +89,8 @@ async fn many_calls_at_a_time_share_a_lane() {
     let market = lab.market("shop", &[shout(&lab)]);
     let Crew { requester, workers } = Crew::gather(&lab, &market, 1).await;
     requester.job(call(&[&workers[0]]), LINE, |_| {}).await;
-    let calls = (0..100).map(|n| {
+    // Fewer at a time than a door lets in.
+    let calls = futures::stream::iter(0..100).map(|n| {
         let (requester, call) = (&requester, call(&[&workers[0]]));
         async move {
             let (report, output) = requester.job(call, format!("call {n}\n"), |_| {}).await;
@@ -99,6 +98,6 @@ async fn many_calls_at_a_time_share_a_lane() {
             assert!(was_quick(&report), "{report:?}");
         }
     });
-    futures::future::join_all(calls).await;
+    calls.buffer_unordered(24).collect::<()>().await;
     assert_eq!(workers[0].log().matches("offer accepted").count(), 1);
 }

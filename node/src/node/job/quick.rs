@@ -69,7 +69,7 @@ impl Invocation {
         let work = &resolved.installed.manifest.work;
         let of_one = whole && size <= TASK_BYTES as u64 && resolved.wish.min <= 1;
         // Who may see the input of a private service is looked at where devices are chosen.
-        of_one && invoke.remote_only && !invoke.plan && !work.remote && !work.private
+        of_one && invoke.remote_only && self.restored.is_none() && !invoke.plan && !work.remote && !work.private
     }
 
     /// The worker with the fewest jobs on its lane, or one that was named and is connected.

@@ -8,6 +8,7 @@ use msm_protocol::{
 };
 
 use super::*;
+use crate::node::frames::Outbox;
 
 const ROOM: usize = 64 * 1024;
 
@@ -327,4 +328,32 @@ fn memory_of_cancelled_tasks_is_bounded() {
     }
     assert!(lane.live.len() <= CANCELLED && lane.cancelled.len() <= CANCELLED);
     assert!(!lane.is_working());
+}
+
+/// Inputs in files are read as their worker reads them, and not ahead of it.
+#[tokio::test]
+async fn a_worker_that_does_not_read_stops_the_reading_of_files() {
+    use std::io::Write;
+    use tokio::io::AsyncReadExt;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&vec![7; 8 << 20]).unwrap();
+    let input = Blob::of_file(file).unwrap();
+    let mut lane = open(64);
+    let (slot, _reports) = job(&mut lane, 1);
+    assert!(lane.start(slot, attempt(0), input, ContentHash::of(b"")));
+    let lane = Outbox::new(lane);
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    let writer = tokio::spawn(crate::node::frames::write_all(near, lane.clone()));
+    let mut first = vec![0; 10 * 1024];
+    far.read_exact(&mut first).await.unwrap();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        let taken = lane.lock().sending.as_ref().unwrap().at;
+        assert!(taken <= 2 * CHUNK_BYTES as u64, "{taken} bytes were taken, 10 KiB were read");
+    }
+    lane.change(State::close);
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    writer.await.unwrap().unwrap();
+    assert!(first.len() + rest.len() > 8 << 20, "who reads again gets all of it");
 }

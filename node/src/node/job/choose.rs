@@ -116,7 +116,8 @@ impl Invocation {
         }
         let named = &self.invoke.peers;
         let here = resolved.not_here.is_none() && self.could(need) && !self.invoke.remote_only;
-        let wants_others = !here || !named.is_empty() || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
+        let wants_others =
+            !here || !named.is_empty() || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
         // Who asks for a position is told of the neighbours that were not needed for it.
         if wants_others || need.gps {
             let mut found = discover::candidates(&self.ctx).await;

@@ -1,6 +1,6 @@
 //! What one lane holds: the jobs on it, their tasks, what is to be written and what its worker owes. Pure.
 //!
-//! Ids are given when a task is written, so they grow on the stream whatever overtook what before.
+//! Slots and ids are given when a job or a task is written, so they grow on the stream whatever overtook what before.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -90,8 +90,8 @@ pub struct JobTerms {
 /// A job's place on the lane.
 struct Seat {
     terms: JobTerms,
-    /// The worker knows of it.
-    announced: bool,
+    /// Its slot on the stream, once its worker was told of it.
+    slot: Option<u32>,
     desk: Desk,
     waiting: VecDeque<Waiting>,
     live: HashMap<AttemptRef, u64>,
@@ -151,7 +151,9 @@ pub struct State {
     phase: Phase,
     package: ContentHash,
     peer: PeerId,
+    /// By a number of their own: what the stream calls a slot is known later.
     seats: HashMap<u32, Seat>,
+    next_seat: u32,
     next_slot: u32,
     next_id: u64,
     words: VecDeque<Word>,
@@ -177,6 +179,7 @@ impl State {
             phase: Phase::Offered,
             peer,
             seats: HashMap::new(),
+            next_seat: 0,
             next_slot: 0,
             next_id: 0,
             words: VecDeque::new(),
@@ -203,15 +206,15 @@ impl State {
         if !self.has_place(most) {
             return None;
         }
-        let slot = self.next_slot;
-        self.next_slot = slot.checked_add(1)?;
-        let mut seat = Seat { terms, announced: false, desk, waiting: VecDeque::new(), live: HashMap::new() };
+        let number = self.next_seat;
+        self.next_seat = number.checked_add(1)?;
+        let mut seat = Seat { terms, slot: None, desk, waiting: VecDeque::new(), live: HashMap::new() };
         if let Phase::Open { credit, engine } = self.phase {
             seat.tell(Report::Ready { credit, engine });
         }
-        self.seats.insert(slot, seat);
+        self.seats.insert(number, seat);
         self.idle_since = None;
-        Some(slot)
+        Some(number)
     }
 
     /// A job is over, or not wanted any more. True when its worker is still at it and should be told at once.
@@ -225,7 +228,7 @@ impl State {
         if self.sending.as_ref().is_some_and(|sending| sending.slot == slot) {
             self.sending = None;
         }
-        if seat.announced {
+        if let Some(slot) = seat.slot {
             self.words.push_back(Word::Over(slot));
         }
         if self.seats.is_empty() {
@@ -337,10 +340,13 @@ impl State {
         let Waiting { attempt, input, hash } = waiting;
         let Some(seat) = self.seats.get_mut(&slot) else { return };
         let JobTerms { job, tasks, output_limit, .. } = seat.terms;
-        if !seat.announced {
-            seat.announced = true;
-            put_frame(batch, &ToWorker::Job(Box::new(Job { job, slot, tasks, params: seat.terms.params.to_string() })));
-        }
+        let told = *seat.slot.get_or_insert_with(|| {
+            let slot = self.next_slot;
+            self.next_slot += 1;
+            let params = seat.terms.params.to_string();
+            put_frame(batch, &ToWorker::Job(Box::new(Job { job, slot, tasks, params })));
+            slot
+        });
         let id = self.next_id;
         self.next_id += 1;
         seat.live.insert(attempt, id);
@@ -355,7 +361,10 @@ impl State {
         if bytes.is_none() && !input.is_empty() {
             self.sending = Some(Sending { id, slot, input: input.clone(), at: 0 });
         }
-        put_frame(batch, &ToWorker::Task(TaskHeader { id, hash, size: input.len(), slot, task: attempt.task, bytes }));
+        put_frame(
+            batch,
+            &ToWorker::Task(TaskHeader { id, hash, size: input.len(), slot: told, task: attempt.task, bytes }),
+        );
     }
 
     // ---- What the worker says -------------------------------------------------------------------------------------------
@@ -415,10 +424,14 @@ impl State {
         self.seats.get_mut(&slot).is_some_and(|seat| seat.tell(report))
     }
 
-    /// The worker does not take one job.
+    /// The worker does not take the job that the stream calls by this slot.
     pub fn refused(&mut self, slot: u32, refusal: Refusal, now: Instant) {
-        self.tell(slot, Report::Refused(refusal));
-        self.leave(slot, now);
+        let seat = self.seats.iter().find(|(_, seat)| seat.slot == Some(slot)).map(|(number, _)| *number);
+        // One that has left meanwhile does not care.
+        if let Some(number) = seat {
+            self.tell(number, Report::Refused(refusal));
+            self.leave(number, now);
+        }
     }
 
     /// Checks the worker's word for what it has answered, and hands it to the jobs that it is about.

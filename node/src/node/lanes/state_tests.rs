@@ -209,6 +209,23 @@ fn jobs_take_turns() {
     assert_eq!(tasks, ["task 0 of 0 as 0", "task 0 of 1 as 1", "task 1 of 0 as 2", "task 1 of 1 as 3"]);
 }
 
+/// A job that came first and sends its first task last is told to the worker last: slots grow on the stream too.
+#[test]
+fn slots_grow_on_the_stream_whoever_came_first() {
+    let mut lane = open(64);
+    let (a, mut first) = job(&mut lane, 1);
+    let (b, mut second) = job(&mut lane, 2);
+    start(&mut lane, b, 0, 10);
+    assert_eq!(said(&mut lane), ["job 0", "task 0 of 0 as 0"]);
+    start(&mut lane, a, 0, 10);
+    assert_eq!(said(&mut lane), ["job 1", "task 0 of 1 as 1"]);
+    (heard(&mut first), heard(&mut second));
+    lane.refused(1, Refusal::new(RefusalCode::BadInput, ""), Instant::now());
+    assert!(heard(&mut first)[0].starts_with("Refused") && heard(&mut second).is_empty());
+    lane.leave(b, Instant::now());
+    assert_eq!(said(&mut lane), ["over 1", "over 0"]);
+}
+
 #[test]
 fn a_job_that_leaves_takes_its_tasks_with_it() {
     let mut lane = open(2);

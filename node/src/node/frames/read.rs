@@ -66,39 +66,37 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The next frame, when all of it has been read already.
     pub fn ready<T: DeserializeOwned>(&mut self) -> Result<Option<Frame<T>>, FrameError> {
-        loop {
-            if self.body.is_some() {
-                match self.body_from_buffer() {
-                    None => return Ok(None),
-                    Some((head, Some(bytes))) => return Ok(Some(Frame::Body(head, bytes))),
-                    Some((_, None)) => {}
-                }
+        if self.body.is_some() {
+            match self.body_from_buffer() {
+                None => return Ok(None),
+                Some((head, Some(bytes))) => return Ok(Some(Frame::Body(head, bytes))),
+                Some((_, None)) => {}
             }
-            let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH>() else { return Ok(None) };
-            let length = u32::from_le_bytes(*length) as usize;
-            if length > FRAME_BYTES {
-                return Err(FrameError::TooLong(length));
-            }
-            let here = rest.get(..length).unwrap_or(rest);
-            if here.len() < length.min(ChunkHead::BYTES) {
-                return Ok(None);
-            }
-            if let Some((head, taken)) = ChunkHead::read(here) {
-                if taken + head.len != length {
-                    let error = if taken + head.len > length { CborError::Truncated } else { CborError::Trailing(1) };
-                    return Err(error.into());
-                }
-                self.buffer.advance(LENGTH + taken);
-                self.body = Some(Body { head, into: None, left: head.len });
-                return Ok(Some(Frame::Chunk(head)));
-            }
-            if here.len() < length {
-                return Ok(None);
-            }
-            let message = cbor::from_slice(here, FRAME_BYTES)?;
-            self.buffer.advance(LENGTH + length);
-            return Ok(Some(Frame::Message(message)));
         }
+        let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > FRAME_BYTES {
+            return Err(FrameError::TooLong(length));
+        }
+        let here = rest.get(..length).unwrap_or(rest);
+        if here.len() < length.min(ChunkHead::BYTES) {
+            return Ok(None);
+        }
+        if let Some((head, taken)) = ChunkHead::read(here) {
+            if taken + head.len != length {
+                let error = if taken + head.len > length { CborError::Truncated } else { CborError::Trailing(1) };
+                return Err(error.into());
+            }
+            self.buffer.advance(LENGTH + taken);
+            self.body = Some(Body { head, into: None, left: head.len });
+            return Ok(Some(Frame::Chunk(head)));
+        }
+        if here.len() < length {
+            return Ok(None);
+        }
+        let message = cbor::from_slice(here, FRAME_BYTES)?;
+        self.buffer.advance(LENGTH + length);
+        Ok(Some(Frame::Message(message)))
     }
 
     /// Says where the bytes of the chunk that has just begun are appended.

@@ -184,7 +184,10 @@ impl Reader<'_> {
                 return Err(lied("it works on more than it was given"));
             }
             // Nothing to be written comes of it.
-            ToRequester::Heartbeat(heartbeat) => return Ok(state.heartbeat(&heartbeat.ids)),
+            ToRequester::Heartbeat(heartbeat) => {
+                state.heartbeat(&heartbeat.ids);
+                return Ok(());
+            }
             ToRequester::Receipt(bytes) => return state.receipt(&bytes).map_err(Ended::Lied),
             ToRequester::Chunk(_) => return Err(lied("an empty chunk")),
             ToRequester::Result(result) => {

@@ -239,7 +239,7 @@ impl State {
 
     /// The number of jobs on it, once its offer was taken.
     pub fn jobs(&self) -> Option<usize> {
-        (self.is_open() && self.is_accepted()).then(|| self.seats.len())
+        (self.is_open() && self.is_accepted()).then_some(self.seats.len())
     }
 
     /// Whether something short waits for the next frame.

@@ -219,7 +219,8 @@ fn slots_grow_on_the_stream_whoever_came_first() {
     assert_eq!(said(&mut lane), ["job 0", "task 0 of 0 as 0"]);
     start(&mut lane, a, 0, 10);
     assert_eq!(said(&mut lane), ["job 1", "task 0 of 1 as 1"]);
-    (heard(&mut first), heard(&mut second));
+    heard(&mut first);
+    heard(&mut second);
     lane.refused(1, Refusal::new(RefusalCode::BadInput, ""), Instant::now());
     assert!(heard(&mut first)[0].starts_with("Refused") && heard(&mut second).is_empty());
     lane.leave(b, Instant::now());
@@ -280,7 +281,8 @@ fn receipts_are_for_what_was_answered() {
     };
     let (mut lane, claims, mut a, mut b) = answered();
     assert_eq!(claims.len(), 3);
-    (heard(&mut a), heard(&mut b));
+    heard(&mut a);
+    heard(&mut b);
     assert_eq!(lane.receipt(&receipt(5, &claims[..2], b"manifest")), Ok(()));
     assert!(lane.owes_since().is_some(), "one is left");
     assert_eq!(lane.receipt(&receipt(5, &claims[2..], b"manifest")), Ok(()));

@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 
 use super::{
     LaneKey, WARM_TIME,
-    state::{Delivery, Live, Report, State},
+    state::{Delivery, Live, Report, Signed, State},
 };
 use crate::{
     net::NetHandle,
@@ -89,7 +89,7 @@ async fn read(peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ende
     let (mut frames, mut writer) = frames::open(stream, outbox.clone());
     let delivery = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
     let now = Instant::now();
-    let mut reader = Reader { peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now };
+    let mut reader = Reader { peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now, looked: now };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
@@ -105,7 +105,7 @@ async fn read(peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ende
                 Ok(Err(error)) => Err(Ended::Lost(error.to_string())),
                 Err(error) => Err(Ended::Lost(error.to_string())),
             },
-            _ = tick.tick() => reader.tick(),
+            _ = tick.tick() => reader.tick(Instant::now()),
         };
         if let Err(ended) = step {
             break ended;
@@ -133,6 +133,8 @@ struct Reader<'a> {
     delivery: Arc<Semaphore>,
     opened: Instant,
     heard: Instant,
+    /// When time was last looked at.
+    looked: Instant,
 }
 
 fn lied(what: impl Into<String>) -> Ended {
@@ -166,6 +168,10 @@ impl Reader<'_> {
     }
 
     fn message(&mut self, message: ToRequester) -> Result<(), Ended> {
+        let signed = match &message {
+            ToRequester::Receipt(bytes) => Some(Signed::by(&self.peer, bytes.to_vec()).map_err(Ended::Lied)?),
+            _ => None,
+        };
         let mut state = self.outbox.lock();
         match message {
             ToRequester::Accept(accept) => {
@@ -188,7 +194,9 @@ impl Reader<'_> {
                 state.heartbeat(&heartbeat.ids);
                 return Ok(());
             }
-            ToRequester::Receipt(bytes) => return state.receipt(&bytes).map_err(Ended::Lied),
+            ToRequester::Receipt(_) => {
+                return signed.map_or(Ok(()), |signed| state.receipt(signed)).map_err(Ended::Lied);
+            }
             ToRequester::Chunk(_) => return Err(lied("an empty chunk")),
             ToRequester::Result(result) => {
                 drop(state);
@@ -267,10 +275,15 @@ impl Reader<'_> {
         }
     }
 
-    fn tick(&mut self) -> Result<(), Ended> {
-        let now = Instant::now();
+    fn tick(&mut self, now: Instant) -> Result<(), Ended> {
         let over = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
-        let state = self.outbox.lock();
+        let mut state = self.outbox.lock();
+        // While outputs waited for their jobs, or this device slept, nothing was read: a worker is not late by that.
+        let unread = now.saturating_duration_since(self.looked).saturating_sub(2 * TICK);
+        self.looked = now;
+        state.not_read_for(unread);
+        // Who has nothing to do has nothing to say.
+        self.heard = if state.is_working() { (self.heard + unread).min(now) } else { now };
         if !state.is_accepted() && over(self.opened, ACCEPT_TIME) {
             return Err(Ended::Lost(format!("no answer in {} s", ACCEPT_TIME.as_secs())));
         }
@@ -306,5 +319,68 @@ impl Reader<'_> {
             }
         };
         tokio::time::timeout(RECEIPT_WAIT, all).await.unwrap_or(Ended::Idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::state::stories, *};
+
+    fn reader(outbox: &Arc<Outbox<State>>, now: Instant) -> Reader<'_> {
+        let delivery = Arc::new(Semaphore::new(1));
+        let (opened, heard, looked) = (now, now, now);
+        Reader { peer: stories::peer(), outbox, arriving: HashMap::new(), delivery, opened, heard, looked }
+    }
+
+    /// Looks at the time every second from `from` on, `seconds` times.
+    fn pass(reader: &mut Reader<'_>, from: Instant, seconds: u32) -> (Instant, Result<(), Ended>) {
+        let mut now = from;
+        for _ in 0..seconds {
+            now += TICK;
+            if let Err(ended) = reader.tick(now) {
+                return (now, Err(ended));
+            }
+        }
+        (now, Ok(()))
+    }
+
+    /// A warm lane that rests is no worker that is silent; one that was given a task must be heard of.
+    #[test]
+    fn silence_counts_from_when_there_is_work() {
+        let mut lane = stories::open(2);
+        let (slot, _reports) = stories::job(&mut lane, 1);
+        let outbox = Outbox::new(lane);
+        let start = Instant::now();
+        let mut reader = reader(&outbox, start);
+        let (now, rested) = pass(&mut reader, start, 30);
+        assert!(rested.is_ok());
+        stories::start(&mut outbox.lock(), slot, 0, 10);
+        stories::said(&mut outbox.lock());
+        let (now, worked) = pass(&mut reader, now, 4);
+        assert!(worked.is_ok(), "{worked:?}");
+        let (_, silent) = pass(&mut reader, now, 2);
+        assert!(matches!(silent, Err(Ended::Silent)), "{silent:?}");
+    }
+
+    /// Time in which this side did not read (an output waited for its job) makes no worker silent and no liar.
+    #[test]
+    fn time_in_which_nothing_was_read_is_not_the_workers() {
+        let mut lane = stories::open(2);
+        let (slot, _reports) = stories::job(&mut lane, 1);
+        (0..2).for_each(|task| stories::start(&mut lane, slot, task, 10));
+        stories::said(&mut lane);
+        let start = Instant::now();
+        lane.answered(0, Some(msm_protocol::ContentHash::of(b"output")), start).unwrap();
+        let outbox = Outbox::new(lane);
+        let mut reader = reader(&outbox, start);
+        let later = start + DELIVERY_TIME;
+        assert!(reader.tick(later).is_ok());
+        reader.heard = later;
+        for second in 1..RECEIPT_WAIT.as_secs() as u32 - 2 {
+            reader.heard = later + second * TICK;
+            assert!(reader.tick(reader.heard).is_ok(), "second {second}");
+        }
+        let (_, ended) = pass(&mut reader, later + RECEIPT_WAIT, 2);
+        assert!(matches!(ended, Err(Ended::Lied(_))), "{ended:?}");
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -85,6 +85,25 @@ pub struct JobTerms {
     pub params: Arc<str>,
     /// Bytes of one task's output at most.
     pub output_limit: u64,
+}
+
+/// A receipt whose signature is right, with its envelope. A signature takes a tenth of a millisecond to check, so that
+/// is done before anything is locked.
+#[derive(Debug)]
+pub struct Signed {
+    receipt: Receipt,
+    envelope: Bytes,
+}
+
+impl Signed {
+    /// Checks who has signed.
+    pub fn by(peer: &PeerId, envelope: Vec<u8>) -> Result<Self, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("a bad receipt: {error}");
+        let key = peer.key().map_err(|e| e.to_string())?;
+        let parsed = Envelope::from_slice::<Receipt>(&envelope).map_err(|e| wrong(&e))?;
+        let receipt = parsed.verify_from::<Receipt>(&key).map_err(|e| wrong(&e))?.into_inner();
+        Ok(Self { receipt, envelope: envelope.into() })
+    }
 }
 
 /// A job's place on the lane.
@@ -434,18 +453,14 @@ impl State {
         }
     }
 
-    /// Checks the worker's word for what it has answered, and hands it to the jobs that it is about.
-    pub fn receipt(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let key = self.peer.key().map_err(|e| e.to_string())?;
-        let envelope = Envelope::from_slice::<Receipt>(bytes).map_err(|e| format!("a bad receipt: {e}"))?;
-        let receipt = envelope.verify_from::<Receipt>(&key).map_err(|e| format!("a bad receipt: {e}"))?.into_inner();
-        let Receipt { v, peer, claims, package } = receipt;
+    /// Takes the worker's word for what it has answered, and hands it to the jobs that it is about.
+    pub fn receipt(&mut self, signed: Signed) -> Result<(), String> {
+        let Signed { receipt: Receipt { v, peer, claims, package }, envelope: bytes } = signed;
         let owed = self.owed.iter().take(claims.len()).map(|(_, claim)| claim);
         if (v, peer, package) != (1, self.peer, self.package) || claims.is_empty() || !owed.eq(claims.iter()) {
             return Err("a receipt for something else".into());
         }
         self.owed.drain(..claims.len());
-        let bytes = Bytes::copy_from_slice(bytes);
         for seat in self.seats.values_mut().filter(|seat| matches!(seat.desk, Desk::Job(_))) {
             let of_job: Vec<Claim> = claims.iter().filter(|claim| claim.job == seat.terms.job).copied().collect();
             if !of_job.is_empty() {
@@ -453,6 +468,13 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Nothing was read of the worker for so long: its word may be here.
+    pub fn not_read_for(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.owed.iter_mut().for_each(|(since, _)| *since += time);
+        }
     }
 
     /// Since when the worker owes its word for a result.
@@ -540,4 +562,4 @@ impl Outgoing for State {
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub mod stories;

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn only_frames_are_parts() {
         assert!(checked(b"\x01\0\0\0a\0\0\0\0").is_ok());
-        for wrong in [&b""[..], b"\x02\0\0\0a", b"abc", &[0; 4 * 1025]] {
+        for wrong in [&b""[..], b"\x02\0\0\0a", b"abc", &[0; 4 * 16_385]] {
             assert!(checked(wrong).is_err(), "{}", wrong.len());
         }
     }

@@ -299,7 +299,38 @@ async fn between_two_strangers_a_third_decides() {
     let report = frames_nobody(&crew, &liar, Redundancy::Spot, 3).await;
     assert!(report.devices.iter().all(|device| !device.local), "{report:?}");
     assert!(liar.lied());
-    assert_eq!(struck(&report), HashSet::from([liar.peer]), "{report:?}");
+    assert!(has_left_out(&report, liar.peer), "{report:?}");
+    let theirs = report.devices.iter().find(|device| device.peer_id == liar.peer);
+    assert!(theirs.is_none_or(|device| device.tasks == 0), "nothing of it counts: {report:?}");
+    assert!(struck(&report).is_empty(), "this device has computed nothing: {report:?}");
+}
+
+/// Whether others outvoted this worker.
+fn has_left_out(report: &JobReport, peer: PeerId) -> bool {
+    report.checks.rows.iter().any(|row| row.peer_id == peer && !row.agrees)
+        && report.notes.iter().any(|note| note.contains("left out of this job"))
+}
+
+/// Two liars outvote an honest worker where this device takes no part. That is one job's loss: names cost nothing, and
+/// they must not rob this node of its honest workers for good.
+#[tokio::test]
+async fn two_liars_cannot_have_an_honest_worker_struck_for_good() {
+    let lab = Lab::new();
+    let (crew, market) = others_only(&lab, 1).await;
+    let honest = crew.workers[0].peer;
+    let _liars = [Liar::start(&crew, &market, |_| true).await, Liar::start(&crew, &market, |_| true).await];
+    // Who answers first is chance: the two have won when the honest one differed in any part.
+    until("the honest worker is outvoted", SOON, async || {
+        let invoke = checked_by(Redundancy::Agree { agree: 2, of: 3 }, 3);
+        let (report, _) = crew.requester.job(invoke, lines(30), |_| {}).await;
+        assert!(struck(&report).is_empty(), "{report:?}");
+        has_left_out(&report, honest).then_some(())
+    })
+    .await;
+    let listed = msm(&crew.requester.home, &["peers", "--json"]).await.json();
+    assert_eq!(listed["struck"], serde_json::json!([]), "{listed}");
+    assert!(!crew.requester.home.evidence_dir().exists(), "nothing is kept against it");
+    assert_eq!(why_not(&crew.requester, honest, 3).await, None, "the next job uses it again");
 }
 
 /// One word against another, and nobody to decide: no strike, and no output that may be wrong.

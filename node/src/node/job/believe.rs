@@ -24,6 +24,9 @@ const RECEIPTS: usize = 8 * TASKS_PER_JOB;
 /// Comparisons listed in a report: the wrong ones, and the first of the others. *Judgement*: more than anybody reads.
 const LISTED: usize = 64;
 
+/// What is said of a worker whom others outvoted, where this device computed nothing itself.
+const OUTVOTED: &str = "left out of this job, on the word of other devices";
+
 /// What a driver remembers to know whom to believe.
 #[derive(Default)]
 pub(super) struct Beliefs {
@@ -40,6 +43,8 @@ struct Liar {
     claimed: ContentHash,
     right: ContentHash,
     by: PeerId,
+    /// This device has computed what is right: nobody else's word, nor that of many, strikes anybody out for good.
+    own_word: bool,
 }
 
 impl Invocation {
@@ -139,10 +144,12 @@ impl Driver<'_> {
     /// A worker is found out: it gets nothing more of this job. Its evidence is written by [`Self::settle`].
     pub(super) fn found_out(&mut self, worker: Worker, task: u32, claimed: OutputId, right: OutputId, by: Worker) {
         let Worker::Remote(peer) = worker else { return };
-        let liar = Liar { peer, task, claimed: claimed.hash, right: right.hash, by: self.peer_of(by) };
-        let reason = self.strike_of(&liar).reason();
-        self.note(format!("{} was struck out: {reason}", self.name(peer)));
-        self.leave(peer, format!("struck out: {reason}"));
+        let own_word = by == Worker::Local;
+        let liar = Liar { peer, task, claimed: claimed.hash, right: right.hash, by: self.peer_of(by), own_word };
+        let (name, reason) = (self.name(peer), self.strike_of(&liar).reason());
+        let what = if own_word { "struck out" } else { OUTVOTED };
+        self.note(format!("{name} was {what}: {reason}"));
+        self.leave(peer, format!("{what}: {reason}"));
         self.beliefs.found.push(liar);
     }
 
@@ -159,9 +166,14 @@ impl Driver<'_> {
         }
     }
 
-    /// Writes down who was found out since the last call: nobody hires it any more when this returns.
+    /// Writes down who was found out since the last call: nobody hires it any more when this returns. Whom only others
+    /// contradict has to begin anew with the next job, no more: several names may be one person.
     pub(super) async fn settle(&mut self) {
         for liar in std::mem::take(&mut self.beliefs.found) {
+            if !liar.own_word {
+                self.ctx.trust.doubt(&liar.peer);
+                continue;
+            }
             let (strike, evidence) = (self.strike_of(&liar), self.evidence(&liar));
             let strike = self.ctx.trust.strike(liar.peer, strike, evidence).await;
             self.tell_struck(liar.peer, liar.task, &strike.lie(), strike.evidence.clone());

@@ -95,6 +95,11 @@ impl TrustBook {
         self.table().right(peer);
     }
 
+    /// Others contradict `peer`: its next parts are all compared again. To be kept with [`Self::save`].
+    pub fn doubt(&self, peer: &PeerId) {
+        self.table().doubt(peer);
+    }
+
     /// Strikes `peer` out, at once; the evidence, if there is any, and the strike are on disk when this returns.
     pub async fn strike(&self, peer: PeerId, strike: Strike, evidence: Option<Evidence>) -> Strike {
         // Believed from this moment on, whatever the disk does.

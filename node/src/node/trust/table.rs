@@ -137,6 +137,13 @@ impl Table {
         known.in_a_row = trust.in_a_row;
     }
 
+    /// Others say that an output of `peer` is wrong, which may be a lie: what it was right in before counts no more.
+    pub fn doubt(&mut self, peer: &PeerId) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.in_a_row = 0;
+        }
+    }
+
     /// An output of `peer` was compared and is wrong. A later strike replaces an earlier one.
     pub fn strike(&mut self, peer: PeerId, strike: Strike) {
         let known = self.touch(peer);
@@ -219,6 +226,18 @@ mod tests {
         assert_eq!(table.forgive(&worker), Some(strike(7)));
         assert_eq!(table.of(&worker), Trust::default(), "it begins anew");
         assert_eq!((table.forgive(&worker), table.forgive(&peer(2))), (None, None));
+    }
+
+    #[test]
+    fn a_doubted_worker_begins_anew_and_is_not_struck() {
+        let (mut table, worker) = (Table::default(), peer(1));
+        table.right(worker);
+        table.doubt(&worker);
+        table.doubt(&peer(2));
+        assert_eq!((table.of(&worker), table.rows().len()), (Trust::default(), 1));
+        table.strike(worker, strike(7));
+        table.doubt(&worker);
+        assert!(table.of(&worker).struck, "what this device saw itself stands");
     }
 
     #[test]

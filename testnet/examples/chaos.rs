@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -58,10 +58,20 @@ struct Shared {
     jobs: u64,
     next: AtomicU64,
     folder: PathBuf,
-    over: AtomicBool,
+    /// Threads that still run jobs. The weather ends with the last of them, however they ended.
+    callers: AtomicU64,
     /// The last thing that happened to each host.
     weather: Mutex<BTreeMap<&'static str, String>>,
     tally: Mutex<Tally>,
+}
+
+/// A caller at work: one less when it is dropped, on a panic too.
+struct Here<'a>(&'a AtomicU64);
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What came of the jobs.
@@ -105,7 +115,7 @@ fn main() -> Result<()> {
         jobs,
         next: AtomicU64::new(0),
         folder: net.folder().to_owned(),
-        over: AtomicBool::new(false),
+        callers: AtomicU64::new(at_once),
         weather: Mutex::default(),
         tally: Mutex::default(),
     };
@@ -116,10 +126,10 @@ fn main() -> Result<()> {
             let client = requester.client.clone();
             let shared = &shared;
             scope.spawn(move || {
+                let _here = Here(&shared.callers);
                 if let Err(error) = runs(shared, &client) {
                     eprintln!("chaos: a caller gave up: {error:#}");
                 }
-                shared.over.store(shared.next.load(Ordering::Relaxed) >= shared.jobs, Ordering::Relaxed);
             });
         }
         make_weather(&shared, &mut net, &mut workers)
@@ -246,7 +256,7 @@ fn make_weather(shared: &Shared, net: &mut Net, workers: &mut [Node]) -> Result<
     let mut draw = Draw::new(shared.seed);
     let mut seen = Weather::new();
     let mut stopped: Vec<(Instant, usize)> = Vec::new();
-    while !shared.over.load(Ordering::Relaxed) {
+    while shared.callers.load(Ordering::Relaxed) > 0 {
         thread::sleep(Duration::from_millis(CHANGE_MS.0 + draw.below(CHANGE_MS.1 - CHANGE_MS.0)));
         for (_, worker) in stopped.extract_if(.., |(until, _)| *until <= Instant::now()) {
             workers[worker].signal(Signal::CONT)?;

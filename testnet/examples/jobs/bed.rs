@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ pub struct Bed {
     /// The requester is the first.
     pub devices: Vec<Device>,
     input: PathBuf,
+    /// The first half of it.
+    half: PathBuf,
     out: PathBuf,
     /// CPU seconds of one turn of the work's loop for all of the input; known after [`Bed::calibrate`].
     turn: f64,
@@ -96,10 +98,12 @@ impl Bed {
         }
         let workers: Vec<&Node> = devices[1..].iter().map(|device| &device.node).collect();
         devices[0].node.sees(&workers, SOON)?;
-        let (input, out) = (folder.path().join("input.bin"), folder.path().join("out.bin"));
-        fs::write(&input, (0..PIECES * PART_BYTES).map(|at| (at * 31) as u8).collect::<Vec<_>>())?;
+        let [input, half, out] = ["input.bin", "half.bin", "out.bin"].map(|name| folder.path().join(name));
+        let bytes: Vec<u8> = (0..PIECES * PART_BYTES).map(|at| (at * 31) as u8).collect();
+        fs::write(&input, &bytes)?;
+        fs::write(&half, &bytes[..PIECES / 2 * PART_BYTES])?;
         let repl = Repl::open(&devices[0].node.client)?;
-        let mut bed = Self { repl, devices, input, out, turn: 0.0, flags: near, _folder: folder };
+        let mut bed = Self { repl, devices, input, half, out, turn: 0.0, flags: near, _folder: folder };
         bed.warm()?;
         Ok(bed)
     }
@@ -157,13 +161,21 @@ impl Bed {
     }
 
     /// The line of a job.
-    fn line(&self, turns: u32, more: &str) -> Result<String> {
-        Ok(format!("invoke {HEAVY} {} -p rounds={turns} {more} -o {}", text(&self.input)?, text(&self.out)?))
+    fn line(&self, input: &Path, turns: u32, more: &str) -> Result<String> {
+        Ok(format!("invoke {HEAVY} {} -p rounds={turns} {more} -o {}", text(input)?, text(&self.out)?))
     }
 
     /// Runs a job to its end.
     pub fn run(&mut self, turns: u32, more: &str) -> Result<Done> {
-        let line = self.line(turns, more)?;
+        self.finish(self.line(&self.input, turns, more)?)
+    }
+
+    /// Runs a job on half of the input: another job of the same service with the same parameters.
+    pub fn run_half(&mut self, turns: u32, more: &str) -> Result<Done> {
+        self.finish(self.line(&self.half, turns, more)?)
+    }
+
+    fn finish(&mut self, line: String) -> Result<Done> {
         let report = self.repl.json(&line)?;
         ensure!(report["state"] == "done", "{line}: {report}");
         let wall = report["wall_ms"].as_f64().context("wall_ms")? / 1e3;
@@ -177,7 +189,7 @@ impl Bed {
         after: f64,
         disturb: impl FnOnce(&mut [Device]) -> Result<()>,
     ) -> Result<(Done, Moment)> {
-        let line = self.line(turns, &format!("--devices {}", self.devices.len()))?;
+        let line = self.line(&self.input, turns, &format!("--devices {}", self.devices.len()))?;
         let before = self.used()?;
         let Self { repl, devices, .. } = self;
         std::thread::scope(|scope| {

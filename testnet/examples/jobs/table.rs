@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Report;
 
 /// Key, unit, and the goal in words.
-const ROWS: [(&str, &str, &str); 26] = [
+const ROWS: [(&str, &str, &str); 27] = [
     ("noop_p50_us", "us", ""),
     ("raw_p50_us", "us", "the same round trip on a raw libp2p stream"),
     ("noop_p50_ratio", "x", "<= 2.2"),
@@ -33,6 +33,7 @@ const ROWS: [(&str, &str, &str); 26] = [
     ("straggler_p95", "x", "<= 1.3 of the ideal for what was left"),
     ("straggler_wasted", "x", "CPU time beyond the work itself"),
     ("predict_error", "x", "<= 0.15, median"),
+    ("predict_error_after_search", "x", ""),
     ("predict_regret", "x", "<= 0.10, median"),
     ("predict_regret_mean", "x", ""),
 ];

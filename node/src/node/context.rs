@@ -18,6 +18,7 @@ use crate::{
     net::NetHandle,
     node::{
         events::Events,
+        inputs::Inputs,
         journal::{Journals, table::Table},
         lanes::Lanes,
         lending::{self, Now, Pause},
@@ -96,8 +97,8 @@ pub struct Context {
     pub own_slots: Arc<Semaphore>,
     /// How many of those there are.
     pub own_slot_count: usize,
-    /// Memory for inputs of others, in KiB.
-    pub inputs: Arc<Semaphore>,
+    /// Memory for inputs of others.
+    pub inputs: Inputs,
     /// Tasks of others that run now.
     pub running_tasks: AtomicU32,
     /// Lanes of others that may be open.

@@ -3,8 +3,8 @@
 //! 1. [`peers`], [`rates`], [`measured`]: the tables. [`context`]: what every task shares.
 //! 2. [`coordinator`]: the driver that hears the network and decides.
 //! 3. [`markets`], [`fetch`], [`packages`]: from a trusted fingerprint to code that may run.
-//! 4. [`frames`], [`worker`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`], [`lanes`]: using
-//!    others; [`trust`]: whom to believe; [`journal`]: what is kept of jobs.
+//! 4. [`frames`], [`worker`], [`inputs`], [`slots`], [`lending`], [`pause`], [`standing`]: serving others. [`job`],
+//!    [`lanes`]: using others; [`trust`]: whom to believe; [`journal`]: what is kept of jobs.
 //! 5. [`door`]: carrying out commands; [`consent`]: those about grants; [`events`]: who hears of what.
 
 pub mod consent;
@@ -14,6 +14,7 @@ pub mod door;
 pub mod events;
 pub mod fetch;
 pub mod frames;
+pub mod inputs;
 pub mod job;
 pub mod journal;
 pub mod lanes;
@@ -44,6 +45,7 @@ use self::{
     context::Context,
     coordinator::{ASKS, Coordinator},
     events::Events,
+    inputs::Inputs,
     journal::Journals,
     lanes::Lanes,
     markets::Markets,
@@ -66,8 +68,6 @@ use crate::{
 
 /// Guests of the owner's own jobs at a time, on however many cores: each takes a child and its memory. *Judgement.*
 const OWN_SLOTS: usize = 8;
-/// Inputs of others that may be held at a time, KiB: 64 MiB.
-const INPUTS_KIB: usize = 64 * 1024;
 /// Lanes of others that may be open at a time, in all. A few stay warm for each requester.
 const JOB_STREAMS: usize = 128;
 
@@ -185,7 +185,7 @@ impl Node {
             ceiling,
             own_slots: Arc::new(Semaphore::new(own_slot_count)),
             own_slot_count,
-            inputs: Arc::new(Semaphore::new(INPUTS_KIB)),
+            inputs: Inputs::default(),
             running_tasks: AtomicU32::new(0),
             job_streams: Arc::new(Semaphore::new(JOB_STREAMS)),
             lanes: Lanes::default(),

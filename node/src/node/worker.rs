@@ -16,7 +16,7 @@ use msm_protocol::{
     job::{Accept, Offer, TaskOp, ToWorker},
     manifest::Engine,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use self::{
     lane::Serving,
@@ -31,12 +31,15 @@ use super::{
 
 /// The offer must follow the opening of the stream within this (B45).
 const OFFER_TIME: Duration = Duration::from_secs(5);
+/// What is left to be said when a lane ends is written within this: its outputs and its place are held meanwhile, also by
+/// one who reads slowly. *Judgement: 16 MiB at 5 Mbit/s.*
+const END_TIME: Duration = Duration::from_secs(30);
 
 /// Serves one lane to its end. `place` is the peer's permit for one more stream.
 pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, place: OwnedSemaphorePermit) {
     // What a lane runs is known when its offer is; until then nobody signs for anything.
     let words = Outbox::new(Words::new(ctx.local, signer(ctx.clone())));
-    let (mut frames, writer) = frames::open(stream, words.clone());
+    let (mut frames, mut writer) = frames::open(stream, words.clone());
     let first = tokio::time::timeout(OFFER_TIME, frames.next::<ToWorker>()).await;
     let decided = match first {
         Ok(Ok(Some(Frame::Message(ToWorker::Offer(offer))))) => match ctx.job_streams.clone().try_acquire_owned() {
@@ -48,18 +51,17 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, place: Owned
         Ok(Err(FrameError::Io(_))) | Ok(Ok(None)) | Err(_) => return writer.abort(),
         Ok(Err(error)) => Err(bad(error.to_string())),
     };
-    let last = match decided {
+    let (last, permit) = match decided {
         Ok((mut lane, permit)) => {
             let engine = lane.engine().to_owned();
             words.change(|words| words.accept(Accept { credit: lane::credit(), engine }, lane.package()));
             tracing::debug!(peer = peer.short(), service = lane.name(), "offer accepted");
-            let last = lane.run(&mut frames, &words, writer).await;
-            drop(permit);
-            last
+            let last = lane.run(&mut frames, &words, &mut writer).await;
+            (last, Some(permit))
         }
         Err(refusal) => {
             tracing::info!(peer = peer.short(), %refusal, "offer refused");
-            Some(refusal)
+            (Some(refusal), None)
         }
     };
     // What no honest requester sends costs a strike (B13, B14).
@@ -67,7 +69,41 @@ pub async fn serve(ctx: Arc<Context>, peer: PeerId, stream: Stream, place: Owned
         ctx.tell(Ask::Strike(peer, refusal.reason.clone())).await;
     }
     words.change(|words| words.close(last));
-    drop(place);
+    drop(frames);
+    written(writer, END_TIME).await;
+    drop((permit, place));
+}
+
+/// Waits until a writer has written all, and gives it up after `limit`.
+async fn written(mut writer: JoinHandle<std::io::Result<()>>, limit: Duration) {
+    // One that has ended was heard of already, and must not be asked again.
+    if !writer.is_finished() && tokio::time::timeout(limit, &mut writer).await.is_err() {
+        tracing::debug!("the end of a lane was not read in time");
+        writer.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// One who takes a byte now and then keeps no lane's outputs for longer than its end may take.
+    #[tokio::test]
+    async fn b45_a_slow_reader_holds_an_ended_lane_for_a_limited_time() {
+        let peer = PeerId::of(&msm_protocol::SecretKey::from_seed(&[1; 32]).public());
+        let words = Outbox::new(Words::new(peer, Box::new(|_| None)));
+        words.change(|words| words.close(Some(Refusal::new(RefusalCode::Busy, "x".repeat(400)))));
+        let (near, mut far) = tokio::io::duplex(4);
+        let weak = Arc::downgrade(&words);
+        let writer = tokio::spawn(frames::write_all(near, words));
+        let mut byte = [0];
+        far.read_exact(&mut byte).await.unwrap();
+        written(writer, Duration::from_millis(20)).await;
+        far.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(weak.upgrade().is_none(), "what was to be written is gone");
+    }
 }
 
 fn signer(ctx: Arc<Context>) -> Sign {

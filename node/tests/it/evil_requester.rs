@@ -274,6 +274,11 @@ async fn b13_b14_garbage_frames_cost_their_sender_the_connection() {
         task.hash = ContentHash::of(b"y");
     }
     frames.push(("another input than announced".into(), [offer(), job(0, 1), wire::frame(&wrong)].concat()));
+    let mut vast = wire::task(0, 0, b"x\n");
+    if let ToWorker::Task(task) = &mut vast {
+        task.size = 1 << 36;
+    }
+    frames.push(("64 GiB in two bytes".into(), [offer(), job(0, 1), wire::frame(&vast)].concat()));
     let hungry = (0..80).map(|id| ToWorker::Task(long_task(id))).map(|task| wire::frame(&task));
     frames.push(("more than the credit".into(), [offer(), job(0, 1), hungry.collect::<Vec<_>>().concat()].concat()));
     for (name, bytes) in frames {

@@ -20,7 +20,6 @@ use msm_protocol::{
 };
 use msm_sandbox::{Call, Package};
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
 };
@@ -33,6 +32,7 @@ use crate::{
     node::{
         context::Context,
         frames::{Assembly, AssemblyError, Frame, FrameError, Outbox, StreamReader},
+        inputs::{Held, Share},
         packages::{self, Installed},
         standing::Standing,
     },
@@ -43,7 +43,8 @@ use crate::{
 const INPUT_TIME: Duration = Duration::from_secs(150);
 /// A lane on which nothing runs and nothing is said is closed after this.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// An input waits so long for memory that inputs of others hold; meanwhile the lane is not read. *Judgement.*
+/// An input waits so long for memory that inputs of others hold; meanwhile the lane is not read. For what its own
+/// sender's tasks hold it waits as long as it may take to arrive. *Judgement.*
 const MEMORY_TIME: Duration = Duration::from_secs(5);
 /// A look at the device, the owner's terms and the market counts this long: what changes them is watched besides.
 const STANDING_TIME: Duration = Duration::from_millis(50);
@@ -65,6 +66,7 @@ pub fn credit() -> u32 {
 pub struct Serving {
     ctx: Arc<Context>,
     peer: PeerId,
+    inputs: Share,
     offer: Offer,
     installed: Arc<Installed>,
     pub service: Arc<Service>,
@@ -97,8 +99,8 @@ struct Open {
 struct Arriving {
     header: TaskHeader,
     assembly: Assembly,
-    /// Its share of the memory for inputs of others: as much as has arrived.
-    memory: Option<OwnedSemaphorePermit>,
+    /// Memory for as much as has arrived.
+    memory: Option<Held>,
     /// A sender that dawdles must not hold that memory.
     until: Instant,
 }
@@ -107,7 +109,7 @@ struct Arriving {
 struct Ready {
     header: TaskHeader,
     input: Bytes,
-    memory: Option<OwnedSemaphorePermit>,
+    memory: Option<Held>,
 }
 
 struct Running {
@@ -118,12 +120,11 @@ struct Running {
 /// Something that waits for memory. The lane is not read meanwhile.
 struct Stalled {
     what: Wants,
-    memory: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>,
-    until: Instant,
+    memory: Pin<Box<dyn Future<Output = Option<Held>> + Send>>,
 }
 
 enum Wants {
-    Task(TaskHeader),
+    Task(TaskHeader, Bytes),
     Chunk(ChunkHead),
 }
 
@@ -146,6 +147,7 @@ impl Serving {
         standing: Standing,
     ) -> Self {
         Self {
+            inputs: ctx.inputs.share_of(peer),
             ctx,
             peer,
             offer,
@@ -189,7 +191,7 @@ impl Serving {
         &mut self,
         frames: &mut StreamReader,
         words: &Arc<Outbox<Words>>,
-        mut writer: JoinHandle<std::io::Result<()>>,
+        writer: &mut JoinHandle<std::io::Result<()>>,
     ) -> Ended {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -225,7 +227,7 @@ impl Serving {
                 // The requester gives the tasks to others at once; ending drops them here.
                 refusal = self.standing.lost() => Err(Some(refusal)),
                 // The stream broke, or the other side reads nothing.
-                _ = &mut writer => break None,
+                _ = &mut *writer => break None,
             };
             if let Err(ended) = step {
                 break ended;
@@ -365,12 +367,15 @@ impl Serving {
         if held >= credit() as usize {
             return Err(bad(format!("more than {} tasks at a time", credit())));
         }
-        if header.bytes.is_some() {
-            return self.with_memory(header.size, Wants::Task(header), None);
-        }
+        // Memory is asked for what is here, never for what is only said to be.
         let mut assembly = Assembly::new(header.hash, header.size, TASK_BYTES as u64)?;
-        match assembly.at_once(None)? {
-            Some(input) => self.waiting.push_back(Ready { header, input, memory: None }),
+        let mut header = header;
+        match assembly.at_once(header.bytes.take().map(|bytes| bytes.into_vec()))? {
+            Some(input) if input.is_empty() => self.waiting.push_back(Ready { header, input, memory: None }),
+            Some(input) => {
+                let size = input.len() as u64;
+                return self.with_memory(size, size, Wants::Task(header, input), None);
+            }
             None => {
                 let until = Instant::now() + INPUT_TIME;
                 self.arriving.insert(header.id, Arriving { header, assembly, memory: None, until });
@@ -381,40 +386,32 @@ impl Serving {
 
     fn chunk(&mut self, head: ChunkHead, frames: &mut StreamReader) -> Result<(), Refusal> {
         // The rest of a cancelled input is still on its way.
-        if !self.arriving.contains_key(&head.id) {
-            return Ok(());
-        }
-        self.with_memory(head.len as u64, Wants::Chunk(head), Some(frames))
+        let Some(task) = self.arriving.get(&head.id) else { return Ok(()) };
+        let whole = if task.memory.is_none() { task.header.size } else { 0 };
+        self.with_memory(head.len as u64, whole, Wants::Chunk(head), Some(frames))
     }
 
-    /// Takes memory for bytes that are here, or waits for it.
-    fn with_memory(&mut self, bytes: u64, what: Wants, frames: Option<&mut StreamReader>) -> Result<(), Refusal> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let inputs = self.ctx.inputs.clone();
-        match inputs.clone().try_acquire_many_owned(kib) {
-            Ok(memory) => self.got_memory(what, memory, frames),
-            Err(_) => {
-                let memory = Box::pin(async move { inputs.acquire_many_owned(kib).await.ok() });
-                self.stalled = Some(Stalled { what, memory, until: Instant::now() + MEMORY_TIME });
+    /// Takes memory for bytes that are here, of an input of `whole` bytes if they are its first, or waits for it.
+    fn with_memory(
+        &mut self,
+        here: u64,
+        whole: u64,
+        what: Wants,
+        frames: Option<&mut StreamReader>,
+    ) -> Result<(), Refusal> {
+        match self.inputs.try_take(here, whole) {
+            Some(memory) => self.got_memory(what, memory, frames),
+            None => {
+                let memory = Box::pin(self.inputs.clone().take(here, whole, INPUT_TIME, MEMORY_TIME));
+                self.stalled = Some(Stalled { what, memory });
                 Ok(())
             }
         }
     }
 
-    fn got_memory(
-        &mut self,
-        what: Wants,
-        memory: OwnedSemaphorePermit,
-        frames: Option<&mut StreamReader>,
-    ) -> Result<(), Refusal> {
+    fn got_memory(&mut self, what: Wants, memory: Held, frames: Option<&mut StreamReader>) -> Result<(), Refusal> {
         match what {
-            Wants::Task(mut header) => {
-                let inline = header.bytes.take().map(|bytes| bytes.into_vec());
-                let mut assembly = Assembly::new(header.hash, header.size, TASK_BYTES as u64)?;
-                if let Some(input) = assembly.at_once(inline)? {
-                    self.waiting.push_back(Ready { header, input, memory: Some(memory) });
-                }
-            }
+            Wants::Task(header, input) => self.waiting.push_back(Ready { header, input, memory: Some(memory) }),
             Wants::Chunk(head) => {
                 let (Some(task), Some(frames)) = (self.arriving.get_mut(&head.id), frames) else { return Ok(()) };
                 match &mut task.memory {
@@ -428,15 +425,10 @@ impl Serving {
     }
 
     /// Goes on with what waited for memory, and with what was read behind it.
-    fn resume(
-        &mut self,
-        memory: Option<OwnedSemaphorePermit>,
-        frames: &mut StreamReader,
-        words: &Outbox<Words>,
-    ) -> Result<(), Ended> {
+    fn resume(&mut self, memory: Option<Held>, frames: &mut StreamReader, words: &Outbox<Words>) -> Result<(), Ended> {
         let Some(stalled) = self.stalled.take() else { return Ok(()) };
         let Some(memory) = memory else {
-            let reason = format!("no memory for an input came free in {} s", MEMORY_TIME.as_secs());
+            let reason = "no memory for an input came free in time; send smaller inputs, or fewer at a time";
             return Err(Some(Refusal::new(RefusalCode::Busy, reason)));
         };
         self.got_memory(stalled.what, memory, Some(frames))?;
@@ -485,9 +477,9 @@ impl Serving {
             resources: Some(ctx.steward.broker(self.service.clone(), self.peer)),
         };
         async move {
-            let _memory = memory;
             let outcome = async {
                 let _slot = ctx.slots.acquire(client, guest_mib).await?;
+                let _memory = memory.map(Held::runs);
                 ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
                 let _counted = Counted(&ctx);
                 ctx.sandbox.call_under(call, ctx.ceiling.as_ref()).await
@@ -520,7 +512,7 @@ impl Serving {
         // An input on a slow link is work too.
         let waiting = self.waiting.iter().map(|task| task.header.id);
         let mut ids: Vec<u64> = self.running.keys().chain(self.arriving.keys()).copied().chain(waiting).collect();
-        if let Some(Stalled { what: Wants::Task(header), .. }) = &self.stalled {
+        if let Some(Stalled { what: Wants::Task(header, _), .. }) = &self.stalled {
             ids.push(header.id);
         }
         if ids.is_empty() {
@@ -533,9 +525,11 @@ impl Serving {
 }
 
 /// Waits for the memory that is wanted; `None` when it took too long.
-async fn until_memory(stalled: &mut Option<Stalled>) -> Option<OwnedSemaphorePermit> {
-    let Some(Stalled { memory, until, .. }) = stalled else { return std::future::pending().await };
-    tokio::time::timeout_at(*until, memory).await.ok().flatten()
+async fn until_memory(stalled: &mut Option<Stalled>) -> Option<Held> {
+    match stalled {
+        Some(Stalled { memory, .. }) => memory.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The output with its hash.

@@ -45,10 +45,13 @@ impl LaneKey {
 
 type Lane = Arc<Outbox<State>>;
 
+/// Of one service and worker there is more than one lane when those before are full.
+type Table = HashMap<(PeerId, LaneKey), Vec<Lane>>;
+
 /// All lanes of a node.
 #[derive(Default)]
 pub struct Lanes {
-    all: Mutex<HashMap<(PeerId, LaneKey), Lane>>,
+    all: Mutex<Table>,
 }
 
 /// Too many lanes are in use.
@@ -57,7 +60,7 @@ pub struct Lanes {
 pub struct TooMany;
 
 impl Lanes {
-    fn all(&self) -> MutexGuard<'_, HashMap<(PeerId, LaneKey), Lane>> {
+    fn all(&self) -> MutexGuard<'_, Table> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,7 +68,8 @@ impl Lanes {
     pub fn least_busy(&self, key: LaneKey, may_ask: impl Fn(&PeerId) -> bool) -> Option<PeerId> {
         let all = self.all();
         let warm = all.iter().filter(|((peer, of), _)| *of == key && may_ask(peer));
-        let jobs = warm.filter_map(|((peer, _), lane)| Some((lane.lock().jobs()?, *peer)));
+        let lanes = warm.flat_map(|((peer, _), lanes)| lanes.iter().map(|lane| (*peer, lane)));
+        let jobs = lanes.filter_map(|(peer, lane)| Some((lane.lock().jobs()?, peer)));
         jobs.min_by_key(|(jobs, _)| *jobs).map(|(_, peer)| peer)
     }
 
@@ -79,17 +83,10 @@ impl Lanes {
         desk: Desk,
     ) -> Result<Seat, TooMany> {
         let mut all = ctx.lanes.all();
-        let found = all.get(&(peer, key)).filter(|lane| lane.lock().has_place(JOBS_PER_LANE)).cloned();
-        let (lane, is_warm) = match found {
-            Some(lane) => (lane, true),
-            None => {
-                make_room(&mut all, peer)?;
-                let lane = Outbox::new(State::new(peer, offer.clone(), Instant::now()));
-                all.insert((peer, key), lane.clone());
-                tokio::spawn(lane::serve(Arc::downgrade(ctx), ctx.net.clone(), peer, key, lane.clone()));
-                (lane, false)
-            }
-        };
+        let (lane, is_warm) = lane_for(&mut all, peer, key, offer)?;
+        if !is_warm {
+            tokio::spawn(lane::serve(Arc::downgrade(ctx), ctx.net.clone(), peer, key, lane.clone()));
+        }
         // Still under the table's lock: nobody closes a lane that was just chosen.
         let slot = lane.lock().attach(terms, desk, JOBS_PER_LANE).ok_or(TooMany)?;
         drop(all);
@@ -98,28 +95,51 @@ impl Lanes {
 
     /// Forgets a lane that has ended.
     fn remove(&self, peer: PeerId, key: LaneKey, lane: &Lane) {
-        let mut all = self.all();
-        if all.get(&(peer, key)).is_some_and(|known| Arc::ptr_eq(known, lane)) {
-            all.remove(&(peer, key));
+        take_out(&mut self.all(), (peer, key), lane);
+    }
+}
+
+/// The lane on which a job of this kind finds a place, and whether it was there before.
+fn lane_for(all: &mut Table, peer: PeerId, key: LaneKey, offer: &Offer) -> Result<(Lane, bool), TooMany> {
+    let known = all.get(&(peer, key));
+    if let Some(lane) = known.and_then(|lanes| lanes.iter().find(|lane| lane.lock().has_place(JOBS_PER_LANE))) {
+        return Ok((lane.clone(), true));
+    }
+    make_room(all, peer)?;
+    let lane = Outbox::new(State::new(peer, offer.clone(), Instant::now()));
+    all.entry((peer, key)).or_default().push(lane.clone());
+    Ok((lane, false))
+}
+
+fn take_out(all: &mut Table, key: (PeerId, LaneKey), lane: &Lane) {
+    if let Some(lanes) = all.get_mut(&key) {
+        lanes.retain(|known| !Arc::ptr_eq(known, lane));
+        if lanes.is_empty() {
+            all.remove(&key);
         }
     }
 }
 
 /// Closes the lane that was not used for the longest time where too many are kept.
-fn make_room(all: &mut HashMap<(PeerId, LaneKey), Lane>, peer: PeerId) -> Result<(), TooMany> {
+fn make_room(all: &mut Table, peer: PeerId) -> Result<(), TooMany> {
     let idle = |only: Option<PeerId>| {
         let of_peer = all.iter().filter(move |((other, _), _)| only.is_none_or(|peer| peer == *other));
-        let mut idle: Vec<_> = of_peer.filter_map(|(key, lane)| Some((lane.lock().idle_since()?, *key))).collect();
-        idle.sort_by_key(|(since, _)| *since);
+        let lanes = of_peer.flat_map(|(key, lanes)| lanes.iter().map(move |lane| (*key, lane)));
+        let mut idle: Vec<_> =
+            lanes.filter_map(|(key, lane)| Some((lane.lock().idle_since()?, key, lane.clone()))).collect();
+        idle.sort_by_key(|(since, ..)| *since);
         idle
     };
     let of_peer = idle(Some(peer));
     let oldest = match of_peer.len() >= WARM_PER_PEER {
-        true => of_peer.first().copied(),
-        false if all.len() >= LANES => Some(*idle(None).first().ok_or(TooMany)?),
+        true => of_peer.first().cloned(),
+        false if all.values().map(Vec::len).sum::<usize>() >= LANES => {
+            Some(idle(None).first().cloned().ok_or(TooMany)?)
+        }
         false => None,
     };
-    if let Some(lane) = oldest.and_then(|(_, key)| all.remove(&key)) {
+    if let Some((_, key, lane)) = oldest {
+        take_out(all, key, &lane);
         lane.change(State::close);
     }
     Ok(())
@@ -154,5 +174,42 @@ impl Drop for Seat {
         if is_urgent {
             self.lane.change(|_| ());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{state::stories, *};
+
+    /// The job after the last that a lane takes goes to another lane, and the full one is still known.
+    #[test]
+    fn a_full_lane_is_not_forgotten() {
+        let mut all = Table::new();
+        let (peer, offer) = (stories::peer(), stories::offer());
+        let key = LaneKey::of(&offer);
+        let (first, is_warm) = lane_for(&mut all, peer, key, &offer).unwrap();
+        assert!(!is_warm);
+        let mut reports: Vec<_> = (0..JOBS_PER_LANE).map(|n| stories::job(&mut first.lock(), n as u8)).collect();
+        let (second, is_warm) = lane_for(&mut all, peer, key, &offer).unwrap();
+        assert!(!is_warm && !Arc::ptr_eq(&first, &second));
+        first.lock().leave(reports.remove(0).0, Instant::now());
+        let (third, is_warm) = lane_for(&mut all, peer, key, &offer).unwrap();
+        assert!(is_warm && Arc::ptr_eq(&first, &third), "it takes jobs again");
+        take_out(&mut all, (peer, key), &first);
+        take_out(&mut all, (peer, key), &second);
+        assert!(all.is_empty());
+    }
+
+    /// However many are in use, there are no more than this node keeps.
+    #[test]
+    fn lanes_in_use_are_bounded() {
+        let mut all = Table::new();
+        let (peer, offer) = (stories::peer(), stories::offer());
+        let key = LaneKey::of(&offer);
+        for _ in 0..LANES {
+            let (lane, _) = lane_for(&mut all, peer, key, &offer).unwrap();
+            (0..JOBS_PER_LANE).for_each(|n| drop(stories::job(&mut lane.lock(), n as u8)));
+        }
+        assert!(lane_for(&mut all, peer, key, &offer).is_err());
     }
 }

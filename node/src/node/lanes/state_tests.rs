@@ -20,7 +20,7 @@ pub fn peer() -> PeerId {
     PeerId::of(&key(5).public())
 }
 
-fn offer() -> Offer {
+pub fn offer() -> Offer {
     Offer {
         v: 1,
         op: TaskOp::Run,

@@ -17,6 +17,7 @@ use msm_protocol::{
     ContentHash, JobId, PeerId, Refusal, RefusalCode,
     job::{ChunkHead, Claim, Job, JobRefused, Offer, TaskHeader, ToWorker},
     limits::{CREDIT_MAX, HEARTBEAT, JOBS_PER_LANE, RECEIPT_TIME, TASK_BYTES, TASKS_PER_JOB},
+    manifest::ManifestError,
 };
 use msm_sandbox::{Call, Package};
 use tokio::{
@@ -46,6 +47,9 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// An input waits so long for memory that inputs of others hold; meanwhile the lane is not read. For what its own
 /// sender's tasks hold it waits as long as it may take to arrive. *Judgement.*
 const MEMORY_TIME: Duration = Duration::from_secs(5);
+/// Parameters checked in a second; with more the lane is not read until it is over. A check takes some ten microseconds,
+/// so a lane costs a fiftieth of a core. *Judgement.*
+const CHECKS_PER_SECOND: u32 = 2_000;
 /// A look at the device, the owner's terms and the market counts this long: what changes them is watched besides.
 const STANDING_TIME: Duration = Duration::from_millis(50);
 /// Outputs that were not read; with more no further task is started. *Judgement: two of the largest.*
@@ -73,6 +77,8 @@ pub struct Serving {
     pub standing: Standing,
     looked: Option<Instant>,
     jobs: HashMap<u32, Open>,
+    /// Parameters checked, and since when.
+    checks: (u32, Instant),
     next_slot: u64,
     next_id: u64,
     /// By id, so that what came first is told first.
@@ -124,6 +130,8 @@ struct Stalled {
 }
 
 enum Wants {
+    /// Nothing but time.
+    Breath,
     Task(TaskHeader, Bytes),
     Chunk(ChunkHead),
 }
@@ -156,6 +164,7 @@ impl Serving {
             standing,
             looked: None,
             jobs: HashMap::new(),
+            checks: (0, Instant::now()),
             next_slot: 0,
             next_id: 0,
             arriving: BTreeMap::new(),
@@ -303,7 +312,7 @@ impl Serving {
         let same = self.jobs.values().find(|open| open.given == given).cloned();
         let open = match same {
             Some(same) => Open { job, tasks, ..same },
-            None => match self.installed.manifest.check_params_text(&given) {
+            None => match self.checked(&given) {
                 Ok(params) => {
                     let params: Arc<str> = params.into();
                     let package = Arc::new(self.installed.package(&params));
@@ -319,6 +328,25 @@ impl Serving {
         };
         self.jobs.insert(slot, open);
         Ok(())
+    }
+
+    /// Checks parameters; those who send many new ones are read no faster than that is done.
+    fn checked(&mut self, given: &str) -> Result<String, ManifestError> {
+        let second = Duration::from_secs(1);
+        let (count, since) = &mut self.checks;
+        if since.elapsed() >= second {
+            (*count, *since) = (0, Instant::now());
+        }
+        *count += 1;
+        if *count >= CHECKS_PER_SECOND {
+            let (until, inputs) = (*since + second, self.inputs.clone());
+            let memory = Box::pin(async move {
+                tokio::time::sleep_until(until).await;
+                inputs.try_take(0, 0)
+            });
+            self.stalled = Some(Stalled { what: Wants::Breath, memory });
+        }
+        self.installed.manifest.check_params_text(given)
     }
 
     /// Forgets tasks, wherever they are; those that run are stopped.
@@ -411,6 +439,7 @@ impl Serving {
 
     fn got_memory(&mut self, what: Wants, memory: Held, frames: Option<&mut StreamReader>) -> Result<(), Refusal> {
         match what {
+            Wants::Breath => {}
             Wants::Task(header, input) => self.waiting.push_back(Ready { header, input, memory: Some(memory) }),
             Wants::Chunk(head) => {
                 let (Some(task), Some(frames)) = (self.arriving.get_mut(&head.id), frames) else { return Ok(()) };

@@ -171,6 +171,8 @@ pub enum Output {
         attempt: AttemptRef,
         /// Who.
         worker: Worker,
+        /// What it is. The task may have lost it again by the time that this is carried out.
+        output: OutputId,
     },
     /// Hold these bytes beside the task: a vote, or a disagreement that is not decided yet. `Accepted` or `Dropped` of
     /// this attempt follows, or the job's end.

@@ -196,7 +196,7 @@ impl JobState {
             member.done += 1;
         }
         self.done += 1;
-        self.outputs.push_back(Output::Accepted { attempt: AttemptRef { task: index, attempt }, worker });
+        self.outputs.push_back(Output::Accepted { attempt: AttemptRef { task: index, attempt }, worker, output });
         accepted
     }
 

@@ -125,7 +125,7 @@ fn cancel(worker: Worker, task: u32, attempt: u32) -> Output {
 }
 
 fn accepted(worker: Worker, task: u32, attempt: u32) -> Output {
-    Output::Accepted { worker, attempt: at(task, attempt) }
+    Output::Accepted { worker, attempt: at(task, attempt), output: output(task) }
 }
 
 fn dropped(worker: Worker, task: u32, attempt: u32, why: RefusalCode) -> Output {

@@ -270,7 +270,7 @@ impl Checker {
                     self.workers.entry(*worker).or_default().faults += 1;
                 }
             }
-            Output::Accepted { attempt, worker } => self.accept(input, *attempt, *worker)?,
+            Output::Accepted { attempt, worker, output } => self.accept(input, *attempt, *worker, *output)?,
             Output::Kept { attempt, worker } => {
                 let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
                 ensure!(HoldersOnly, holder == Some(*worker), "keeps {attempt:?}, which {worker} does not run");
@@ -326,7 +326,7 @@ impl Checker {
         (0..).zip(&self.tasks).filter(|(_, task)| task.accepted.is_none()).map(|(index, _)| index).collect()
     }
 
-    fn accept(&mut self, input: &Input, attempt: AttemptRef, worker: Worker) -> Kept {
+    fn accept(&mut self, input: &Input, attempt: AttemptRef, worker: Worker, told: OutputId) -> Kept {
         let task = &mut self.tasks[attempt.task as usize];
         ensure!(CountedOnce, task.accepted.is_none(), "task {} counted twice", attempt.task);
         if !task.kept.remove(&attempt.attempt) {
@@ -337,6 +337,7 @@ impl Checker {
         let said = task.answers.iter().find(|(by, number, _)| (*by, *number) == (worker, attempt.attempt));
         ensure!(HoldersOnly, said.is_some(), "{attempt:?} accepted, of which {worker} said nothing");
         let Some((.., output)) = said.copied() else { return Ok(()) };
+        ensure!(HoldersOnly, output == told, "{attempt:?} accepted as what {worker} did not say");
         task.accepted = Some((worker, output));
         self.done += 1;
         let voters: BTreeSet<Worker> =

@@ -35,14 +35,19 @@ impl Journal {
         self.lines.pop();
     }
 
-    /// What a new process reads.
+    /// What a new process reads: as strict as the one of a node, which calls such a job lost.
     pub fn tasks(&self) -> BTreeMap<u32, (OutputId, Worker)> {
         let mut tasks = BTreeMap::new();
         for line in &self.lines {
             match line {
-                Line::Accepted(task, output, worker) => tasks.insert(*task, (*output, *worker)),
-                Line::Withdrawn(task) => tasks.remove(task),
-            };
+                Line::Accepted(task, output, worker) => {
+                    let before = tasks.insert(*task, (*output, *worker));
+                    assert!(before.is_none(), "task {task} has two results");
+                }
+                Line::Withdrawn(task) => {
+                    assert!(tasks.remove(task).is_some(), "a result of task {task} is withdrawn that is not there");
+                }
+            }
         }
         tasks
     }

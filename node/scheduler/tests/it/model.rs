@@ -167,7 +167,7 @@ impl Small {
                 state.running.retain(|running| *running != (worker, attempt));
                 state.over.push((worker, attempt));
             }
-            Output::Accepted { attempt, worker } => {
+            Output::Accepted { attempt, worker, output } => {
                 let held = state.running.contains(&(worker, attempt)) || state.kept.contains(&(worker, attempt));
                 let said = state.kept.contains(&(worker, attempt))
                     || matches!(input, Input::Result { worker: by, attempt: of, .. } if *by == worker && *of == attempt);
@@ -175,7 +175,6 @@ impl Small {
                 state.running.retain(|running| *running != (worker, attempt));
                 state.kept.retain(|kept| *kept != (worker, attempt));
                 state.over.push((worker, attempt));
-                let Some(output) = state.job.output_of(attempt.task) else { return };
                 let place = &mut state.accepted[attempt.task as usize];
                 state.seen.twice |= place.is_some();
                 *place = Some((worker, output));

@@ -344,11 +344,7 @@ impl World {
             Output::Start { worker: Worker::Local, attempt, .. } => self.work_at_home(*attempt),
             Output::Start { worker, attempt, .. } => self.tell(*worker, Message::Start(*attempt)),
             Output::Cancel { worker, attempt } => self.tell(*worker, Message::Cancel(*attempt)),
-            Output::Accepted { attempt, worker } => {
-                if let Some(output) = self.job.output_of(attempt.task) {
-                    self.journal.accepted(attempt.task, output, *worker);
-                }
-            }
+            Output::Accepted { attempt, worker, output } => self.journal.accepted(attempt.task, *output, *worker),
             Output::Withdrawn { task, .. } => self.journal.withdrawn(*task),
             Output::Struck { worker, .. } => self.journal.struck(*worker),
             _ => {}

@@ -54,8 +54,8 @@ impl Driver<'_> {
                     }
                 }
                 Output::Cancel { worker, attempt } => self.cancel(worker, attempt),
-                Output::Accepted { attempt, worker } => {
-                    self.accepted(worker, attempt).await;
+                Output::Accepted { attempt, worker, output } => {
+                    self.accepted(worker, attempt, output).await;
                     if let Some(broken) = self.broken() {
                         return Some(broken);
                     }
@@ -154,9 +154,9 @@ impl Driver<'_> {
         }
     }
 
-    async fn accepted(&mut self, worker: Worker, attempt: AttemptRef) {
+    async fn accepted(&mut self, worker: Worker, attempt: AttemptRef, output: OutputId) {
         if let Some(bytes) = self.kept.remove(&attempt).or_else(|| self.arrived.take()) {
-            let bytes = self.keep_output(worker, attempt.task, bytes).await;
+            let bytes = self.keep_output(worker, attempt.task, output, bytes).await;
             if let Some(place) = self.outputs.get_mut(attempt.task as usize) {
                 *place = Some(bytes);
             }

@@ -143,8 +143,8 @@ impl Driver<'_> {
     }
 
     /// Hands an accepted output to the journal; what is to be held of it comes back.
-    pub(super) async fn keep_output(&mut self, worker: Worker, task: u32, bytes: Blob) -> Blob {
-        let (Some(journal), Some(id)) = (self.journal.clone(), self.state.output_of(task)) else { return bytes };
+    pub(super) async fn keep_output(&mut self, worker: Worker, task: u32, id: OutputId, bytes: Blob) -> Blob {
+        let Some(journal) = self.journal.clone() else { return bytes };
         match journal.output(task, id_of(worker), id, bytes.clone()).await {
             Ok(kept) => kept,
             Err(error) => {

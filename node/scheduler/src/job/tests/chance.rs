@@ -46,10 +46,11 @@ impl Books {
                     assert!(self.running.insert(key(attempt), *worker).is_none());
                 }
                 Output::Cancel { worker, attempt } => assert_eq!(self.running.remove(&key(attempt)), Some(*worker)),
-                Output::Accepted { worker, attempt } => {
+                Output::Accepted { worker, attempt, output } => {
                     let fresh = arrived.filter(|(w, at, _)| (w, at) == (worker, attempt)).map(|(w, _, id)| (w, id));
                     answers += u32::from(fresh.is_some());
                     let bytes = fresh.or_else(|| self.kept.remove(&key(attempt))).expect("bytes of what is accepted");
+                    assert_eq!(bytes.1, *output, "{attempt:?} is accepted as what it is");
                     assert!(self.accepted.insert(attempt.task, bytes).is_none(), "{attempt:?} counts twice");
                 }
                 Output::Kept { worker, attempt } => {

@@ -114,7 +114,7 @@ impl Bench {
                     let index = index(worker);
                     self.after(self.devices[index].rtt / 2, Event::Recalled(index, attempt));
                 }
-                Output::Accepted { worker, attempt } => {
+                Output::Accepted { worker, attempt, .. } => {
                     let index = index(worker);
                     self.devices[index].done += self.weights[attempt.task as usize];
                 }

@@ -19,6 +19,10 @@ fn proven(in_a_row: u32) -> Trust {
     Trust { in_a_row, struck: false }
 }
 
+fn accepted_lie(worker: Worker, task: u32, attempt: u32) -> Output {
+    Output::Accepted { worker, attempt: at(task, attempt), output: wrong(task) }
+}
+
 fn kept(worker: Worker, task: u32, attempt: u32) -> Output {
     Output::Kept { worker, attempt: at(task, attempt) }
 }
@@ -172,7 +176,8 @@ fn between_two_workers_a_third_decides() {
             };
         };
         says(&mut story, 1, 0);
-        assert_eq!(story.last, [accepted(remote(1), 0, 0), start(remote(2), 0, 1)]);
+        let told = if liar == 1 { accepted_lie(remote(1), 0, 0) } else { accepted(remote(1), 0, 0) };
+        assert_eq!(story.last, [told, start(remote(2), 0, 1)]);
         says(&mut story, 2, 1);
         assert_eq!(story.last, [kept(remote(2), 0, 1)], "nobody is there to decide");
         assert_eq!(story.ready(remote(3), 2).last, [start(remote(3), 0, 2)]);
@@ -216,6 +221,35 @@ fn this_device_decides_and_a_lying_checker_gets_no_honest_worker_struck() {
             || end.contains(&start(remote(1), 1, 1))
             || end.contains(&start(remote(3), 1, 1))
     );
+}
+
+/// A journal that asked the job for it when it is told would find nothing: the second liar's answer is out again by then.
+#[test]
+fn what_is_accepted_is_told_as_what_it_is_even_if_its_worker_is_struck_in_the_same_step() {
+    let mut story = Story::with(spot(3));
+    story.ready(remote(1), 1).ready(remote(2), 1).ready(LOCAL, 1);
+    assert_eq!(story.held(LOCAL), [at(2, 0)]);
+    story.now = 10 * MS;
+    story.lie(remote(1), 0, 0).lie(remote(2), 1, 0);
+    let other = OutputId { size: 5, ..wrong(0) };
+    story.step(Input::Result { worker: remote(2), attempt: at(0, 1), output: other });
+    assert_eq!(story.last[0], kept(remote(2), 0, 1));
+    assert_eq!(story.result(remote(1), 1, 1).last, [kept(remote(1), 1, 1)]);
+    story.result(LOCAL, 2, 0);
+    assert_eq!(story.held(LOCAL), [at(0, 2)]);
+    let end = story.result(LOCAL, 0, 2).last.clone();
+    let of_one: Vec<&Output> = end
+        .iter()
+        .filter(|output| match output {
+            Output::Accepted { attempt, .. } => attempt.task == 1,
+            Output::Withdrawn { task, .. } => *task == 1,
+            _ => false,
+        })
+        .collect();
+    // Told as the answer that it was, between the two that take a result away: or the second would take one from nothing.
+    let told = [withdrawn(1, remote(2)), accepted(remote(1), 1, 1), withdrawn(1, remote(1))];
+    assert_eq!(of_one, told.iter().collect::<Vec<_>>(), "{end:?}");
+    assert_eq!(story.job.output_of(1), None);
 }
 
 #[test]

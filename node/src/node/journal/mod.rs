@@ -14,6 +14,7 @@ pub mod table;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use msm_protocol::JobId;
+use msm_protocol::{ContentHash, JobId};
 
 use self::{
     files::Files,
@@ -129,10 +130,17 @@ impl Journals {
     }
 
     /// Everything that is kept, oldest first, after what is too old or nothing at all was removed.
+    /// For the start: later a folder that says nothing may be one of a job whose input is being copied.
     pub async fn found(&self) -> Vec<Found> {
         let dir = self.dir.clone();
-        let found = tokio::task::spawn_blocking(move || found(&dir)).await.unwrap_or_default();
-        found.into_iter().map(|it| it.found).collect()
+        let found = tokio::task::spawn_blocking(move || {
+            let all = found(&dir);
+            for kept in all.iter().filter(|kept| kept.is_blank()) {
+                files::remove(&kept.path);
+            }
+            all
+        });
+        found.await.unwrap_or_default().into_iter().filter_map(Kept::told).collect()
     }
 
     /// What the log of one job adds up to; `None` when it is not kept.
@@ -204,23 +212,29 @@ impl Journals {
         tokio::task::spawn_blocking(check).await.unwrap_or_default()
     }
 
-    /// The result of a job that has ended, in pieces.
+    /// Ends the journal of a job that cannot be gone on with, so that nobody tries it again. Where not even that can be
+    /// written, nothing of it stays.
+    pub async fn lose(&self, replay: &Replay, ended: record::Ended) {
+        let job = replay.asked.job;
+        let written = match self.resume(replay).await {
+            Ok(journal) => journal.end(ended, Result::None).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(job = job.short(), %error, "the end of a lost job cannot be kept, and so nothing of it is");
+            self.remove(job).await;
+        }
+    }
+
+    /// The result of a job that has ended, in pieces whose bytes were hashed again.
     pub async fn result(&self, replay: &Replay) -> io::Result<Vec<Blob>> {
         let Some(ended) = replay.ended.clone() else { return Err(io::Error::other("it has not ended")) };
-        let path = self.path(replay.asked.job);
-        let open = move || match (ended.result, ended.pieces) {
-            (Some(stored), _) => Ok(vec![files::stored(&path, files::RESULT, stored.bytes)?]),
-            (None, Some(pieces)) => {
-                let end = pieces.iter().map(|(at, length)| at.saturating_add(*length)).max().unwrap_or(0);
-                if end == 0 {
-                    return Ok(Vec::new());
-                }
-                let all = files::stored(&path, files::OUTPUTS, end)?;
-                Ok(pieces.iter().map(|(at, length)| all.slice(*at, *length)).collect())
-            }
-            (None, None) => Ok(Vec::new()),
-        };
-        tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?
+        if let Some(stored) = ended.result {
+            return Ok(vec![self.checked(replay.asked.job, files::RESULT, stored).await?]);
+        }
+        let (path, accepted) = (self.path(replay.asked.job), replay.accepted.clone());
+        let pieces = ended.pieces.unwrap_or_default();
+        tokio::task::spawn_blocking(move || pieces_of(&path, &accepted, &pieces)).await.map_err(io::Error::other)?
     }
 
     /// Throws away what is kept of a job that does not run.
@@ -231,7 +245,9 @@ impl Journals {
 }
 
 struct Kept {
-    found: Found,
+    job: JobId,
+    /// What its log adds up to; nothing where that has no record (yet).
+    replay: std::result::Result<Option<Replay>, String>,
     path: PathBuf,
     bytes: u64,
     /// When it was last written.
@@ -239,9 +255,45 @@ struct Kept {
 }
 
 impl Kept {
+    /// Nobody goes on with it: it has ended, or cannot be used.
     fn ended(&self) -> bool {
-        !self.found.replay.as_ref().is_ok_and(|replay| replay.ended.is_none())
+        match &self.replay {
+            Ok(Some(replay)) => replay.ended.is_some(),
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
+
+    fn is_blank(&self) -> bool {
+        matches!(self.replay, Ok(None))
+    }
+
+    fn told(self) -> Option<Found> {
+        self.replay.transpose().map(|replay| Found { job: self.job, replay })
+    }
+}
+
+/// A result that is pieces of the file `outputs`: each is the output of a task and has the bytes of that.
+fn pieces_of(
+    folder: &Path,
+    accepted: &BTreeMap<u32, record::Accepted>,
+    pieces: &[(u64, u64)],
+) -> io::Result<Vec<Blob>> {
+    let hashes: BTreeMap<(u64, u64), ContentHash> =
+        accepted.values().map(|it| ((it.at, it.stored.bytes), it.stored.hash)).collect();
+    let end = pieces.iter().map(|(at, length)| at.saturating_add(*length)).max().unwrap_or(0);
+    if end == 0 {
+        return Ok(Vec::new());
+    }
+    let all = files::stored(folder, files::OUTPUTS, end)?;
+    let piece = |(at, length): &(u64, u64)| {
+        let piece = all.slice(*at, *length);
+        match hashes.get(&(*at, *length)) {
+            Some(hash) if files::hash_of(&piece)? == *hash => Ok(piece),
+            _ => Err(io::Error::other(format!("the {length} bytes at {at} of {} changed", files::OUTPUTS))),
+        }
+    };
+    pieces.iter().map(piece).collect()
 }
 
 /// What a folder's log adds up to. `None` for a folder that says nothing: nobody was ever told that its job is kept.
@@ -257,17 +309,11 @@ fn found(dir: &Path) -> Vec<Kept> {
         let path = entry.path();
         let at = fs::metadata(path.join("log")).and_then(|meta| meta.modified());
         let replay = match read(&path) {
-            Ok(Some(replay)) if replay.asked.job == job => Ok(replay),
-            Ok(Some(_)) => Err("it is another job's".to_owned()),
-            Ok(None) => {
-                files::remove(&path);
-                continue;
-            }
-            Err(why) => Err(why),
+            Ok(Some(replay)) if replay.asked.job != job => Err("it is another job's".to_owned()),
+            other => other,
         };
-        let sizes = fs::read_dir(&path).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
-        let bytes = sizes.map(|meta| meta.len()).sum();
-        all.push(Kept { found: Found { job, replay }, path, bytes, at: at.unwrap_or(UNIX_EPOCH) });
+        let bytes = bytes_in(&path);
+        all.push(Kept { job, replay, path, bytes, at: at.unwrap_or(UNIX_EPOCH) });
     }
     all.sort_by_key(|kept| kept.at);
     all.retain(|kept| {
@@ -280,12 +326,21 @@ fn found(dir: &Path) -> Vec<Kept> {
     all
 }
 
+/// Bytes of the files in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let sizes = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|file| file.metadata().ok());
+    sizes.map(|meta| meta.len()).fold(0, u64::saturating_add)
+}
+
 /// Makes room for one more: the oldest that have ended go.
 fn make_room(dir: &Path, new: &Path) -> io::Result<()> {
     // Looking into every log for each job would cost more than the job: only when there is reason to.
-    let count = fs::read_dir(dir)?.flatten().count();
-    if count < KEPT / 2 {
-        return Ok(());
+    let folders: Vec<PathBuf> = fs::read_dir(dir)?.flatten().map(|entry| entry.path()).collect();
+    if folders.len() < KEPT / 2 {
+        let bytes = folders.iter().map(|folder| bytes_in(folder)).fold(0, u64::saturating_add);
+        if bytes <= KEPT_BYTES {
+            return Ok(());
+        }
     }
     let mut all = found(dir);
     all.retain(|kept| kept.path != new);
@@ -305,7 +360,6 @@ fn make_room(dir: &Path, new: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use msm_protocol::ContentHash;
     use msm_scheduler::OutputId;
 
     use super::{
@@ -407,19 +461,71 @@ mod tests {
             let (id, bytes) = output(task as u8, 20_000);
             journal.output(task, None, id, bytes).await.unwrap();
         }
+        let pieces = Ended { pieces: Some(vec![(0, 20_000), (20_000, 20_000)]), ..ended() };
         let flip = |name: &str, at: usize| {
             let path = home.path().join(job.to_string()).join(name);
             let mut bytes = fs::read(&path).unwrap();
             bytes[at] ^= 1;
             fs::write(&path, bytes).unwrap();
         };
+        let replay = Replay { ended: Some(pieces.clone()), ..journals.load(job).await.unwrap() };
+        let whole = read(journals.result(&replay).await.unwrap()).await;
+        assert_eq!(whole, [[0; 20_000], [1; 20_000]].concat());
         flip("outputs", 30_000);
-        let replay = journals.load(job).await.unwrap();
+        assert!(journals.result(&replay).await.is_err(), "a result is read days later");
         let outputs = journals.outputs(&replay).await;
         assert_eq!(outputs.iter().map(|(accepted, _)| accepted.task).collect::<Vec<_>>(), [0]);
         flip("input", 0);
         assert!(journals.parts(&replay).await.is_err());
         assert!(journals.input(&replay).await.is_err());
+
+        let whole = Result::Bytes(vec!["the result".into()]);
+        journal.end(ended(), whole).await.unwrap();
+        let replay = journals.load(job).await.unwrap();
+        assert_eq!(read(journals.result(&replay).await.unwrap()).await, b"the result");
+        flip("result", 0);
+        assert!(journals.result(&replay).await.is_err());
+    }
+
+    /// A large input is copied before the first record is written: such a folder is no rest of a crash.
+    #[tokio::test]
+    async fn room_is_not_made_at_the_cost_of_a_job_that_begins() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let job = |n: usize| JobId::from_bytes([n as u8; 16]);
+        let begins = Files::begin(journals.folder(job(200))).unwrap();
+        for n in 0..KEPT - 2 {
+            let (journal, _) = journals.begin(asked(job(n), true), None).await.unwrap();
+            journal.end(ended(), Result::None).await.unwrap();
+        }
+        assert_eq!(folders(home.path()), KEPT - 1);
+        for n in 100..103 {
+            journals.begin(asked(job(n), true), None).await.unwrap();
+        }
+        assert_eq!(folders(home.path()), KEPT, "those that have ended made room");
+        assert!(home.path().join(job(200).to_string()).join("log").exists());
+        drop(begins);
+        assert_eq!(journals.found().await.len(), KEPT - 1);
+        assert_eq!(folders(home.path()), KEPT - 1, "a start removes what says nothing");
+    }
+
+    #[tokio::test]
+    async fn few_jobs_are_bounded_in_bytes_too() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let job = |n: usize| JobId::from_bytes([n as u8; 16]);
+        for n in 0..3 {
+            let (journal, _) = journals.begin(asked(job(n), true), None).await.unwrap();
+            journal.end(ended(), Result::None).await.unwrap();
+            let folder = home.path().join(job(n).to_string());
+            // Holes take no room on the disk of this test.
+            fs::File::create(folder.join("outputs")).unwrap().set_len(KEPT_BYTES / 2).unwrap();
+            let log = fs::File::options().append(true).open(folder.join("log")).unwrap();
+            log.set_modified(SystemTime::now() - Duration::from_secs((10 - n as u64) * 60)).unwrap();
+        }
+        journals.begin(asked(job(3), true), None).await.unwrap();
+        let left: Vec<JobId> = journals.found().await.into_iter().map(|found| found.job).collect();
+        assert_eq!(left, [job(2), job(3)], "the logs count, too: the oldest two made room");
     }
 
     #[tokio::test]

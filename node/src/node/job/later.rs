@@ -15,9 +15,9 @@ use crate::{
     node::{
         context::{Ask, Context},
         journal::{
-            self, Journal, Result as Kept,
+            self, Journal, Journals, Result as Kept,
             record::{Ended, Replay},
-            table::Place,
+            table::{Place, Table},
         },
     },
 };
@@ -138,11 +138,20 @@ pub fn resume_all(ctx: &Arc<Context>, unfinished: Vec<Replay>) {
             let ctx = ctx.clone();
             tokio::spawn(async move {
                 let _slot = slot;
-                let Some(place) = ctx.jobs.enter(replay.asked.job, true) else { return };
-                go_on(ctx, replay, place).await;
+                if let Some((replay, place)) = enter_again(&ctx.jobs, &ctx.journals, replay.asked.job).await {
+                    go_on(ctx, replay, place).await;
+                }
             });
         }
     });
+}
+
+/// Enters a job that did not end, with its journal as it is now: until it is entered, others may go on with it, take or
+/// cancel it. `None` when it runs, has ended or is not kept any more.
+async fn enter_again(jobs: &Arc<Table>, journals: &Journals, job: JobId) -> Option<(Replay, Place)> {
+    let place = jobs.enter(job, true)?;
+    let replay = journals.load(job).await?;
+    replay.ended.is_none().then_some((replay, place))
 }
 
 /// Goes on with a job where its journal ends, until it has ended.
@@ -152,12 +161,26 @@ async fn go_on(ctx: Arc<Context>, replay: Replay, place: Place) {
     match take_up(&ctx, replay.clone(), &place).await {
         Ok((job, journal)) => to_its_end(ctx, job, journal, place).await,
         Err(error) => {
-            let why = format!("lost: what it needs is not what was written: {error}");
-            tracing::warn!(job = job_id.short(), %error, "a job is lost");
-            let report = JobReport { state: JobState::Failed, error: Some(why), ..interrupted(&replay) };
+            tracing::warn!(job = job_id.short(), %error, "a job of an earlier run does not go on");
+            let report = not_taken_up(&ctx.journals, &replay, &error).await;
             ctx.tell(Ask::Job(Box::new(report))).await;
         }
     }
+}
+
+/// What becomes of a job that cannot be gone on with. A full disk can be helped; a job whose files are not what they
+/// were has ended, and is not tried at every start again.
+async fn not_taken_up(journals: &Journals, replay: &Replay, error: &std::io::Error) -> JobReport {
+    let interrupted = interrupted(replay);
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return JobReport { error: Some(format!("interrupted: {error}")), ..interrupted };
+    }
+    let why = format!("lost: what it needs is not what was written: {error}");
+    let report = JobReport { state: JobState::Failed, error: Some(why.clone()), ..interrupted };
+    let error = Some(CommandError::new(ErrorCode::Failed, why));
+    let ended = Ended { at: journal::now(), report: report.clone(), error, pieces: None, result: None };
+    journals.lose(replay, ended).await;
+    report
 }
 
 async fn take_up(ctx: &Arc<Context>, replay: Replay, place: &Place) -> std::io::Result<(Invocation, Journal)> {
@@ -198,10 +221,7 @@ async fn take_up(ctx: &Arc<Context>, replay: Replay, place: &Place) -> std::io::
 
 /// Goes on with a job that was interrupted, unless it runs already, and waits for it.
 pub async fn resume(ctx: &Arc<Context>, job: JobId) -> Result<Response, CommandError> {
-    if let Some(replay) = ctx.journals.load(job).await
-        && replay.ended.is_none()
-        && let Some(place) = ctx.jobs.enter(job, true)
-    {
+    if let Some((replay, place)) = enter_again(&ctx.jobs, &ctx.journals, job).await {
         // Not in this future: a caller who goes away does not end it.
         tokio::spawn(go_on(ctx.clone(), replay, place));
     }
@@ -266,11 +286,15 @@ pub async fn taken(ctx: &Arc<Context>, job: JobId) -> Result<(), CommandError> {
 pub async fn cancel(ctx: &Arc<Context>, report: JobReport) -> Result<Response, CommandError> {
     let job = report.job_id;
     let cancelled = |report| JobReport { state: JobState::Cancelled, error: Some(CANCELLED.into()), ..report };
-    if ctx.jobs.cancel(job, CANCELLED) {
+    // Entered, nobody goes on with it in between.
+    let place = ctx.jobs.enter(job, true);
+    if place.is_none() && ctx.jobs.cancel(job, CANCELLED) {
         ctx.jobs.until_over(job).await;
         return Ok(Reply::Job(Box::new(cancelled(report))).into());
     }
-    if report.state == JobState::Interrupted {
+    // The report may be older than its end.
+    let ended = ctx.journals.load(job).await.is_some_and(|replay| replay.ended.is_some());
+    if place.is_some() && !ended && report.state == JobState::Interrupted {
         ctx.journals.remove(job).await;
         let report = cancelled(report);
         ctx.tell(Ask::Job(Box::new(report.clone()))).await;
@@ -280,3 +304,107 @@ pub async fn cancel(ctx: &Arc<Context>, report: JobReport) -> Result<Response, C
 }
 
 const CANCELLED: &str = "cancelled";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        blob::Blob,
+        node::journal::record::{Planned, Record},
+    };
+
+    const JOB: JobId = JobId::from_bytes([1; 16]);
+
+    /// A job of an earlier run: cut, and nothing done.
+    async fn left(journals: &Journals, input: &'static str) -> Replay {
+        let asked = keep::asked(JOB, &Invoke::default(), true);
+        let (journal, _) = journals.begin(asked, Some(Blob::from(input))).await.unwrap();
+        let planned = Planned {
+            service: "home/x@1.0.0".into(),
+            market: crate::cli::samples::market().market,
+            manifest: msm_protocol::ContentHash::of(b"manifest"),
+            params: "{}".into(),
+            parts: vec![input.len() as u64],
+            kept: None,
+        };
+        journal.plan(planned, None).await;
+        journal.record(Record::Checked { task: 0, worker: None, by: None, agrees: true }).await;
+        closed(journal).await;
+        journals.load(JOB).await.unwrap()
+    }
+
+    async fn closed(journal: Journal) {
+        let folder = journal.folder();
+        drop(journal);
+        while Arc::strong_count(&folder) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn ended(replay: &Replay) -> Ended {
+        Ended { at: 0, report: interrupted(replay), error: None, pieces: None, result: None }
+    }
+
+    /// Whoever goes on with what it read before it entered the job would cut off what others wrote since.
+    #[tokio::test]
+    async fn a_job_is_gone_on_with_as_it_is_when_it_is_entered() {
+        let home = tempfile::tempdir().unwrap();
+        let (journals, jobs) = (Journals::open(home.path()).unwrap(), Arc::new(Table::default()));
+        let stale = left(&journals, "abc").await;
+        let (first, place) = enter_again(&jobs, &journals, JOB).await.unwrap();
+        assert_eq!(first, stale);
+        assert!(enter_again(&jobs, &journals, JOB).await.is_none(), "it runs");
+        // It goes on and is interrupted again.
+        closed(journals.resume(&first).await.unwrap()).await;
+        drop(place);
+        let (again, place) = enter_again(&jobs, &journals, JOB).await.unwrap();
+        assert!(again.good > stale.good && again.resumed == 1, "{again:?}");
+        let journal = journals.resume(&again).await.unwrap();
+        journal.end(ended(&again), Kept::None).await.unwrap();
+        closed(journal).await;
+        drop(place);
+        assert!(enter_again(&jobs, &journals, JOB).await.is_none(), "it has ended");
+        assert!(journals.load(JOB).await.unwrap().ended.is_some());
+        journals.remove(JOB).await;
+        assert!(enter_again(&jobs, &journals, JOB).await.is_none(), "its result was taken");
+        assert_eq!(jobs.is_attached(JOB), None, "nobody waits for what does not run");
+    }
+
+    /// B53: a job that cannot be gone on with has ended; the next start does not try it again.
+    #[tokio::test]
+    async fn a_job_whose_files_changed_ends_once() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let replay = left(&journals, "abc").await;
+        let folder = home.path().join(JOB.to_string());
+        std::fs::write(folder.join("input"), "abd").unwrap();
+        let error = journals.parts(&replay).await.unwrap_err();
+        let report = not_taken_up(&journals, &replay, &error).await;
+        assert_eq!(report.state, JobState::Failed);
+        let why = report.error.as_deref().unwrap();
+        assert!(why.starts_with("lost: ") && why.ends_with("input is not what was written"), "{why}");
+        let ended = journals.load(JOB).await.unwrap().ended.unwrap();
+        assert_eq!((ended.error.unwrap().message.as_str(), &ended.report), (why, &report));
+
+        // Where not even that can be written, nothing of it stays.
+        journals.remove(JOB).await;
+        let job = left(&journals, "xyz").await;
+        std::fs::create_dir(folder.join("outputs")).unwrap();
+        not_taken_up(&journals, &job, &error).await;
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_job_waits_for_room_on_a_full_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let replay = left(&journals, "abc").await;
+        let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "disk-full: no room");
+        let report = not_taken_up(&journals, &replay, &full).await;
+        assert_eq!(
+            (report.state, report.error.as_deref()),
+            (JobState::Interrupted, Some("interrupted: disk-full: no room"))
+        );
+        assert!(journals.load(JOB).await.unwrap().ended.is_none());
+    }
+}

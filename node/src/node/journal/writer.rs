@@ -160,15 +160,17 @@ impl Writer {
                 taken = queue.recv_many(&mut batch, ORDERS) => taken > 0,
                 () = alarm => true,
             };
+            let broken = self.broken.clone();
             let written = tokio::task::spawn_blocking(move || {
-                let urgent = batch.into_iter().fold(Ok(false), |urgent, order| carry_out(&mut files, order, urgent));
+                let carry_out = |urgent, order| carry_out(&mut files, order, urgent, &broken);
+                let urgent = batch.into_iter().fold(Ok(false), carry_out);
                 (files, urgent)
             });
             let Ok((back, urgent)) = written.await else { return };
             files = back;
             match urgent {
                 Ok(urgent) => self.urgent |= urgent,
-                Err(why) => return drop(self.broken.set(why)),
+                Err(()) => return,
             }
             if files.dirty && due.is_none() {
                 due = Some(Instant::now() + COMMIT);
@@ -213,13 +215,15 @@ impl Writer {
 fn carry_out(
     files: &mut Files,
     order: Order,
-    before: std::result::Result<bool, String>,
-) -> std::result::Result<bool, String> {
+    before: std::result::Result<bool, ()>,
+    broken: &OnceLock<String>,
+) -> std::result::Result<bool, ()> {
     let before = before?;
     let done = write(files, order.what);
     let after = match &done {
         Ok((_, urgent)) => Ok(before || *urgent),
-        Err(error) => Err(error.to_string()),
+        // Said before whoever waits for this order hears of it.
+        Err(error) => Err(drop(broken.set(error.to_string()))),
     };
     let _ = order.back.send(done.map(|(blob, _)| blob));
     after

@@ -223,7 +223,10 @@ fn carry_out(
     let after = match &done {
         Ok((_, urgent)) => Ok(before || *urgent),
         // Said before whoever waits for this order hears of it.
-        Err(error) => Err(drop(broken.set(error.to_string()))),
+        Err(error) => {
+            let _ = broken.set(error.to_string());
+            Err(())
+        }
     };
     let _ = order.back.send(done.map(|(blob, _)| blob));
     after

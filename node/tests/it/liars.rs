@@ -154,9 +154,10 @@ async fn a_liar_is_found_by_a_spot_check_and_its_parts_are_done_again() {
     let mut told = Vec::new();
     let (report, output) = crew
         .requester
-        .job(grind_on(3, ROUNDS), text.clone(), |event| match event {
-            Event::Struck { peer_id, evidence, .. } => told.push((*peer_id, evidence.clone())),
-            _ => {}
+        .job(grind_on(3, ROUNDS), text.clone(), |event| {
+            if let Event::Struck { peer_id, evidence, .. } = event {
+                told.push((*peer_id, evidence.clone()));
+            }
         })
         .await;
     assert!(output == grind(&text, ROUNDS as usize), "the bytes of a local run");

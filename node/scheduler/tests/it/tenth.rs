@@ -75,7 +75,7 @@ fn job(seed: u64, redundancy: Redundancy, local: bool, trust: Trust, lie_one_in:
             continue;
         }
         let (worker, attempt) = running.swap_remove(rng.range(0..running.len() as u64) as usize);
-        let lie = worker == liar && rng.next() % lie_one_in == 0;
+        let lie = worker == liar && rng.next().is_multiple_of(lie_one_in);
         told.lies += usize::from(lie);
         told.after_first_lie += usize::from(worker == liar && told.lies > 0);
         let output = output(attempt.task, lie);

@@ -192,13 +192,13 @@ impl Files {
 
     /// Brings everything to the disk, now.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        sync(&self.to_sync(), &self.folder)?;
+        sync(&self.take_unsynced(), &self.folder)?;
         self.dirty = false;
         Ok(())
     }
 
     /// What has to be brought to the disk, bytes before the records that name them.
-    pub(super) fn to_sync(&mut self) -> Vec<Arc<File>> {
+    pub(super) fn take_unsynced(&mut self) -> Vec<Arc<File>> {
         let mut all = std::mem::take(&mut self.others);
         all.extend(self.outputs.iter().chain([&self.log]).cloned());
         all

@@ -163,7 +163,7 @@ impl Writer {
             let broken = self.broken.clone();
             let written = tokio::task::spawn_blocking(move || {
                 let carry_out = |urgent, order| carry_out(&mut files, order, urgent, &broken);
-                let urgent = batch.into_iter().fold(Ok(false), carry_out);
+                let urgent = batch.into_iter().try_fold(false, carry_out);
                 (files, urgent)
             });
             let Ok((back, urgent)) = written.await else { return };
@@ -198,7 +198,7 @@ impl Writer {
     async fn commit(&mut self, files: &mut Files) -> io::Result<()> {
         self.synced().await?;
         (files.dirty, self.urgent) = (false, false);
-        let (all, folder) = (files.to_sync(), self.folder.clone());
+        let (all, folder) = (files.take_unsynced(), self.folder.clone());
         self.syncing = Some(tokio::task::spawn_blocking(move || sync(&all, &folder)));
         Ok(())
     }
@@ -215,10 +215,9 @@ impl Writer {
 fn carry_out(
     files: &mut Files,
     order: Order,
-    before: std::result::Result<bool, ()>,
+    before: bool,
     broken: &OnceLock<String>,
 ) -> std::result::Result<bool, ()> {
-    let before = before?;
     let done = write(files, order.what);
     let after = match &done {
         Ok((_, urgent)) => Ok(before || *urgent),

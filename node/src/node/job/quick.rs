@@ -4,7 +4,7 @@
 //! as in every job; whatever does not go as it should (a loss, a refusal, a failure) is left to the general way, which
 //! begins anew, and so is a result that is to be checked.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use msm_protocol::{
@@ -22,6 +22,10 @@ use crate::{
     command::{self, Event, JobDevice, Redundancy as Wish},
     node::lanes::{Desk, JobTerms, LaneKey, Lanes, Report},
 };
+
+/// What a small call may take besides the time of its service: a lane is offered, the package fetched, other calls go
+/// first. Then the general way, which has others to ask. *Judgement: twice what an offer may take.*
+const AROUND: Duration = Duration::from_secs(30);
 
 impl Invocation {
     /// Does the job as a small call, if it is one and all goes well.
@@ -46,8 +50,8 @@ impl Invocation {
         if !seat.start(job.start()?, input.into(), hash) {
             return None;
         }
-        match answer.await {
-            Ok(Report::Result(attempt, output, bytes, _)) if job.ends_with(attempt, output) => {
+        match within(answer, resolved.installed.budget().time.saturating_add(AROUND)).await {
+            Some(Report::Result(attempt, output, bytes, _)) if job.ends_with(attempt, output) => {
                 self.was_quick(peer, resolved, output);
                 Some(bytes.into())
             }
@@ -86,18 +90,13 @@ impl Invocation {
     }
 
     /// Whether this worker's result is to be computed again: drawn as the scheduler draws it. Where nobody else may be
-    /// asked there is nothing to compare with.
+    /// asked a spot check has nothing to compare with; devices that are to agree are missed by the general way.
     fn must_check(&self, resolved: &Resolved, peer: &PeerId) -> bool {
         let alone = match self.invoke.peers.len() {
             0 => self.ctx.connected.borrow().as_slice() == [*peer],
             named => named == 1,
         };
-        let share = match resolved.redundancy {
-            Wish::None => 0.0,
-            Wish::Spot => self.ctx.trust.of(peer).check_share(),
-            Wish::Agree { .. } => 1.0,
-        };
-        !alone && random_share() < share
+        is_drawn(resolved.redundancy, alone, self.ctx.trust.of(peer).check_share(), random_share())
     }
 
     /// Writes the report of a small call.
@@ -115,6 +114,20 @@ impl Invocation {
     }
 }
 
+/// Whether a result is to be checked: of a worker whose results are checked in this `share`, where the lot fell on `lot`.
+fn is_drawn(redundancy: Wish, alone: bool, share: f64, lot: f64) -> bool {
+    match redundancy {
+        Wish::None => false,
+        Wish::Spot => !alone && lot < share,
+        Wish::Agree { .. } => true,
+    }
+}
+
+/// The one answer, unless its worker says for longer than `limit` that it is at it.
+async fn within(answer: oneshot::Receiver<Report>, limit: Duration) -> Option<Report> {
+    tokio::time::timeout(limit, answer).await.ok()?.ok()
+}
+
 /// The state of a job of one task on one worker.
 struct OneTask {
     state: JobState,
@@ -126,7 +139,7 @@ impl OneTask {
     fn new(peer: PeerId) -> Self {
         // What is to be checked does not come here.
         let config = JobConfig { tasks: 1, redundancy: Redundancy::None, ..JobConfig::default() };
-        let state = JobState::new(config, std::time::Duration::ZERO);
+        let state = JobState::new(config, Duration::ZERO);
         Self { state, started: Instant::now(), worker: Worker::Remote(peer) }
     }
 
@@ -170,5 +183,27 @@ mod tests {
         let attempt = job.start().unwrap();
         let other = AttemptRef { attempt: attempt.attempt + 1, ..attempt };
         assert!(!job.ends_with(other, output), "an answer to what was not asked");
+    }
+
+    /// One that was named is one that agrees with nobody: not to be told as two of three.
+    #[test]
+    fn an_answer_on_which_devices_are_to_agree_is_no_small_call() {
+        for (alone, lot) in [(true, 0.0), (true, 0.99), (false, 0.0), (false, 0.99)] {
+            assert!(is_drawn(Wish::Agree { agree: 2, of: 3 }, alone, 0.1, lot), "{alone} {lot}");
+            assert!(!is_drawn(Wish::None, alone, 1.0, lot), "{alone} {lot}");
+            assert_eq!(is_drawn(Wish::Spot, alone, 0.1, lot), !alone && lot < 0.1, "{alone} {lot}");
+        }
+    }
+
+    /// A worker that says for ever that it works does not hold a call for ever.
+    #[tokio::test]
+    async fn a_call_that_is_not_answered_goes_the_general_way() {
+        let (worker, answer) = oneshot::channel();
+        let none = tokio::time::timeout(AROUND, within(answer, Duration::from_millis(1))).await;
+        assert!(matches!(none, Ok(None)), "{none:?}");
+        assert!(worker.is_closed(), "its seat is given up");
+        let (worker, answer) = oneshot::channel();
+        worker.send(Report::Lost("gone".into())).unwrap();
+        assert!(matches!(within(answer, AROUND).await, Some(Report::Lost(_))));
     }
 }

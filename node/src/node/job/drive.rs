@@ -36,7 +36,7 @@ use crate::{
     node::{
         context::Context,
         journal::Journal,
-        lanes::{JobTerms, LaneKey},
+        lanes::{Delivery, JobTerms, LaneKey},
     },
 };
 
@@ -113,6 +113,7 @@ impl Invocation {
             locals: JoinSet::new(),
             local_handles: HashMap::new(),
             arrived: None,
+            delivery: None,
             kept: HashMap::new(),
             beliefs: Beliefs::default(),
             refusals: Vec::new(),
@@ -177,6 +178,8 @@ pub(super) struct Driver<'a> {
     pub(super) local_handles: HashMap<AttemptRef, AbortHandle>,
     /// Bytes of the result that the scheduler is being told about.
     pub(super) arrived: Option<Blob>,
+    /// Their share of the memory for outputs that were not kept yet: the lane reads on when it is free.
+    pub(super) delivery: Delivery,
     /// Bytes of answers that the scheduler has not decided about: at most a few for each task in question.
     pub(super) kept: HashMap<AttemptRef, Blob>,
     /// Receipts, and whom they convict.
@@ -246,6 +249,8 @@ impl Driver<'_> {
         let end = loop {
             self.expect();
             let end = self.carry_out().await;
+            // What arrived is kept by now, or thrown away.
+            self.delivery = None;
             self.settle().await;
             if let Some(end) = end {
                 break end;

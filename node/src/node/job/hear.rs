@@ -10,7 +10,8 @@ impl Driver<'_> {
     pub(super) async fn hear(&mut self, report: FromRemote) {
         match report {
             FromRemote::Input(input, bytes) => {
-                if let (Input::Result { worker: Worker::Remote(peer), attempt, .. }, Some(bytes)) = (&input, &bytes)
+                if let (Input::Result { worker: Worker::Remote(peer), attempt, .. }, Some((bytes, _))) =
+                    (&input, &bytes)
                     && !self.has_shape(attempt.task, bytes).await
                 {
                     let (peer, what) = (*peer, "an output that is not the size of its tile".to_owned());
@@ -27,7 +28,8 @@ impl Driver<'_> {
                     }
                     _ => {}
                 }
-                self.arrived = bytes;
+                let (bytes, delivery) = bytes.unzip();
+                (self.arrived, self.delivery) = (bytes, delivery.flatten());
                 self.handle(input);
             }
             FromRemote::Ready { peer, credit, engine } => {

@@ -31,8 +31,8 @@ pub enum ToRemote {
 /// From one worker's stream to the driver.
 #[derive(Debug)]
 pub enum FromRemote {
-    /// For the scheduler, with the bytes of a result.
-    Input(Input, Option<Blob>),
+    /// For the scheduler, with the bytes of a result and their share of memory, held until they are kept or thrown away.
+    Input(Input, Option<(Blob, Delivery)>),
     /// The offer was taken; the service runs in `engine` there, if it named one.
     Ready { peer: PeerId, credit: u32, engine: Option<Engine> },
     /// The offer was not taken.
@@ -94,11 +94,10 @@ pub async fn run(
                     }
                 }
                 Some(report) => {
-                    let (event, delivery, ended) = remote.report(report);
+                    let (event, ended) = remote.report(report);
                     if let Some(event) = event && events.send(event).await.is_err() {
                         return;
                     }
-                    drop(delivery);
                     if ended {
                         return;
                     }
@@ -130,14 +129,13 @@ struct Remote {
 }
 
 impl Remote {
-    /// What the driver is told, what is held until it has taken it, and whether it is the last.
-    fn report(&mut self, report: Report) -> (Option<FromRemote>, Delivery, bool) {
+    /// What the driver is told, and whether it is the last.
+    fn report(&mut self, report: Report) -> (Option<FromRemote>, bool) {
         let (peer, worker) = (self.peer, Worker::Remote(self.peer));
         // A warm lane says by itself that it is ready.
         self.has_heard |= !matches!(report, Report::Ready { .. });
-        let mut delivery = None;
         let event = match report {
-            Report::Ready { .. } if self.is_ready => return (None, None, false),
+            Report::Ready { .. } if self.is_ready => return (None, false),
             Report::Ready { credit, engine } => {
                 self.is_ready = true;
                 FromRemote::Ready { peer, credit, engine }
@@ -145,8 +143,7 @@ impl Remote {
             Report::Heartbeat(attempts) => FromRemote::Input(Input::Heartbeat { worker, attempts }, None),
             Report::Result(attempt, output, bytes, held) => {
                 self.sent.remove(&attempt);
-                delivery = held;
-                FromRemote::Input(Input::Result { worker, attempt, output }, Some(bytes.into()))
+                FromRemote::Input(Input::Result { worker, attempt, output }, Some((bytes.into(), held)))
             }
             Report::Failed(attempt, refusal) => {
                 self.sent.remove(&attempt);
@@ -157,11 +154,35 @@ impl Remote {
                 FromRemote::Receipt { peer, claims, envelope }
             }
             // A worker that was ready and takes the job no more has left it.
-            Report::Refused(refusal) if self.is_ready => return (Some(lost(peer, refusal.to_string())), None, true),
-            Report::Refused(refusal) => return (Some(FromRemote::Refused(peer, refusal)), None, true),
-            Report::Lied(what) => return (Some(FromRemote::Lied(peer, what)), None, true),
-            Report::Silent(reason) | Report::Lost(reason) => return (Some(lost(peer, reason)), None, true),
+            Report::Refused(refusal) if self.is_ready => return (Some(lost(peer, refusal.to_string())), true),
+            Report::Refused(refusal) => return (Some(FromRemote::Refused(peer, refusal)), true),
+            Report::Lied(what) => return (Some(FromRemote::Lied(peer, what)), true),
+            Report::Silent(reason) | Report::Lost(reason) => return (Some(lost(peer, reason)), true),
         };
-        (Some(event), delivery, false)
+        (Some(event), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msm_scheduler::OutputId;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Otherwise as many whole outputs as reports may wait would be held besides those that the lane counts.
+    #[test]
+    fn an_output_has_its_share_of_memory_until_the_driver_has_done_with_it() {
+        let peer = PeerId::of(&msm_protocol::SecretKey::from_seed(&[1; 32]).public());
+        let mut remote = Remote { peer, sent: HashMap::new(), has_heard: false, is_ready: true };
+        let memory = Arc::new(Semaphore::new(1));
+        let share = memory.clone().try_acquire_owned().unwrap();
+        let output = OutputId { hash: ContentHash::of(b"x"), size: 1 };
+        let attempt = AttemptRef { task: 0, attempt: 0 };
+        let (event, ended) = remote.report(Report::Result(attempt, output, Bytes::from_static(b"x"), Some(share)));
+        assert!(event.is_some() && !ended);
+        assert_eq!(memory.available_permits(), 0, "the lane may not read on while the output waits");
+        drop(event);
+        assert_eq!(memory.available_permits(), 1);
     }
 }

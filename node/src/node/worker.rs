@@ -83,31 +83,6 @@ async fn written(mut writer: JoinHandle<std::io::Result<()>>, limit: Duration) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncReadExt;
-
-    use super::*;
-
-    /// One who takes a byte now and then keeps no lane's outputs for longer than its end may take.
-    #[tokio::test]
-    async fn b45_a_slow_reader_holds_an_ended_lane_for_a_limited_time() {
-        let peer = PeerId::of(&msm_protocol::SecretKey::from_seed(&[1; 32]).public());
-        let words = Outbox::new(Words::new(peer, Box::new(|_| None)));
-        words.change(|words| words.close(Some(Refusal::new(RefusalCode::Busy, "x".repeat(400)))));
-        let (near, mut far) = tokio::io::duplex(4);
-        let weak = Arc::downgrade(&words);
-        let writer = tokio::spawn(frames::write_all(near, words));
-        let mut byte = [0];
-        far.read_exact(&mut byte).await.unwrap();
-        written(writer, Duration::from_millis(20)).await;
-        let mut rest = Vec::new();
-        far.read_to_end(&mut rest).await.unwrap();
-        assert!(rest.len() < 400, "it was given up, {} bytes came", rest.len());
-        assert!(weak.upgrade().is_none(), "what was to be written is gone");
-    }
-}
-
 fn signer(ctx: Arc<Context>) -> Sign {
     Box::new(move |receipt| {
         let envelope = Envelope::sign(receipt, &[&ctx.key]).and_then(|envelope| envelope.to_vec());
@@ -186,4 +161,29 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Servi
         return Err(Refusal::new(RefusalCode::Constraint, reason));
     }
     Ok(lane)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// One who takes a byte now and then keeps no lane's outputs for longer than its end may take.
+    #[tokio::test]
+    async fn b45_a_slow_reader_holds_an_ended_lane_for_a_limited_time() {
+        let peer = PeerId::of(&msm_protocol::SecretKey::from_seed(&[1; 32]).public());
+        let words = Outbox::new(Words::new(peer, Box::new(|_| None)));
+        words.change(|words| words.close(Some(Refusal::new(RefusalCode::Busy, "x".repeat(400)))));
+        let (near, mut far) = tokio::io::duplex(4);
+        let weak = Arc::downgrade(&words);
+        let writer = tokio::spawn(frames::write_all(near, words));
+        let mut byte = [0];
+        far.read_exact(&mut byte).await.unwrap();
+        written(writer, Duration::from_millis(20)).await;
+        let mut rest = Vec::new();
+        far.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() < 400, "it was given up, {} bytes came", rest.len());
+        assert!(weak.upgrade().is_none(), "what was to be written is gone");
+    }
 }

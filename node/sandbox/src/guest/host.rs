@@ -12,7 +12,7 @@ use super::{
     chance::Chance,
     channel::Channel,
     heap::Account,
-    js::{readable, rejections::Rejections, turns::Turns},
+    js::{buffers::LentBytes, readable, rejections::Rejections, turns::Turns},
 };
 use crate::{
     call::{Asks, Engine, Work},
@@ -31,8 +31,8 @@ pub struct Host {
     pub chance: Chance,
     pub turns: Turns,
     pub rejections: Rejections,
-    /// Bytes that the host may still lend the guest: decoded pictures, fetched pages.
-    pub lent: Cell<u64>,
+    /// What the host lends the guest: its input, decoded pictures, fetched pages.
+    pub lent: LentBytes,
     package: RefCell<Rc<Loaded>>,
     /// None between runs: what the host itself has the engine do is not timed.
     deadline: Cell<Option<Instant>>,
@@ -106,7 +106,7 @@ impl Host {
             chance: Chance::new(),
             turns: Turns::default(),
             rejections: Rejections::default(),
-            lent: Cell::default(),
+            lent: LentBytes::default(),
             package: RefCell::new(Rc::new(nothing)),
             deadline: Cell::default(),
             time: Cell::default(),
@@ -123,7 +123,7 @@ impl Host {
         self.log.borrow_mut().clear();
         self.host_calls.set(0);
         *self.package.borrow_mut() = package.clone();
-        self.lent.set(memory);
+        self.lent.allow(memory);
         self.chance.start();
         self.told.set(None);
         self.account.allow(memory);

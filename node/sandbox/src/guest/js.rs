@@ -1,6 +1,6 @@
-//! The JavaScript engine: a fresh context for each run, in which the package is loaded and called.
+//! The JavaScript engine, as new for each run, in which the package is loaded and called.
 
-mod buffers;
+pub(super) mod buffers;
 mod errors;
 mod exports;
 mod modules;
@@ -14,46 +14,43 @@ mod urls;
 
 use std::rc::Rc;
 
-use rquickjs::{Context, Ctx, Function, Module, Persistent, Runtime, qjs};
+use rquickjs::{Context, Ctx, Function, Module, Object, Persistent, Runtime};
 
-use self::{
-    errors::failure,
-    modules::{Compiled, Modules},
-    natives::Web,
-};
+use self::{errors::failure, modules::Modules};
 pub use self::{
     exports::{Guest, Shape},
     text::readable,
 };
-use super::{Failure, host::Host};
-use crate::wire::{Fault, Loaded};
+use super::{
+    Failure,
+    heap::{Heap, Memory},
+    host::Host,
+};
+use crate::wire::Loaded;
 
 /// Stack of the engine: deep recursion of a guest ends as an exception long before the child's real stack does.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// The engine of one child.
+/// The engine of one child. Each run finds it as it was before the first: its memory is set back after each.
 pub struct Js {
-    runtime: Runtime,
-    /// The prelude, compiled once.
-    prelude: Compiled,
-    /// The part of the prelude that few guests need, compiled when the first one does.
-    web: Web,
-    /// The context of the next run, built while nobody waits.
-    ready: Option<Ready>,
+    /// Makes a guest's `ctx`.
+    prelude: Persistent<Function<'static>>,
+    /// Held so that no guest can have one of these functions freed: what they capture lies outside the engine's memory.
+    _natives: Persistent<Object<'static>>,
+    /// Behind its values, which must be given back before it ends.
+    context: Context,
     modules: Modules,
     host: Rc<Host>,
-}
-
-/// A context with its prelude; the function in it makes a guest's `ctx`.
-struct Ready {
-    prelude: Persistent<Function<'static>>,
-    context: Context,
+    /// Behind the engine that lives in it.
+    memory: Rc<Memory>,
 }
 
 impl Js {
+    /// The engine with its prelude; none if there is no memory for it.
     pub fn new(host: &Rc<Host>) -> rquickjs::Result<Self> {
         host.rest();
-        let runtime = Runtime::new_with_alloc(super::heap::Heap(host.account.clone()))?;
+        let memory = Memory::new(host.account.clone()).ok_or(rquickjs::Error::Allocation)?;
+        let runtime = Runtime::new_with_alloc(Heap(memory.clone()))?;
         runtime.set_max_stack_size(STACK_BYTES);
         let at = host.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || at.is_late())));
@@ -63,15 +60,12 @@ impl Js {
         })));
         let modules = Modules::new(host);
         runtime.set_loader(modules.clone(), modules.clone());
-        // The context that the prelude is compiled in serves the first run.
-        let (context, web) = (Context::full(&runtime)?, Web::default());
-        let (compiled, prelude) = context.with(|ctx| {
-            let module = Module::declare(ctx.clone(), natives::PRELUDE, include_str!("prelude.js"))?;
-            let compiled = Compiled::of(&module).ok_or(rquickjs::Error::Unknown)?;
-            Ok::<_, rquickjs::Error>((compiled, install(&ctx, module, host, &web)?))
-        })?;
-        let ready = Some(Ready { prelude, context });
-        Ok(Self { runtime, prelude: compiled, web, ready, modules, host: host.clone() })
+        let context = Context::full(&runtime)?;
+        let (prelude, natives) = context.with(|ctx| install(&ctx, host))?;
+        // What building it has left: a run's own garbage must not make that of ours a matter of time.
+        runtime.run_gc();
+        memory.keep();
+        Ok(Self { prelude, _natives: natives, context, modules, host: host.clone(), memory })
     }
 
     /// Forgets the package: another one comes.
@@ -79,71 +73,60 @@ impl Js {
         self.modules.clear();
     }
 
-    /// Between runs: gets rid of the last run's objects and builds the next context.
-    pub fn tidy(&mut self) -> rquickjs::Result<()> {
+    /// Between runs: nothing of the last one is left, neither in the engine nor beside it.
+    pub fn tidy(&mut self) {
         self.host.rest();
-        if self.runtime.is_job_pending() {
-            // Jobs are the engine's, not the context's: what a run left undone would go on in the next one.
-            let host = self.host.clone();
-            *self = Self::new(&host)?;
-            return Ok(());
-        }
-        if self.ready.is_none() {
-            // A context is dropped with its reference cycles; only the collector frees those.
-            self.runtime.run_gc();
-            self.ready = Some(self.build()?);
-        }
-        Ok(())
+        // What the host holds of the run's values goes before they do.
+        self.host.turns.clear();
+        self.host.rejections.clear();
+        // SAFETY: no run is under way, and all that the host held of it was just given up. The functions in `natives`
+        // are the only values that own something outside the engine's memory, and none of them was freed; bytes that
+        // were lent are the host's own and are taken back below.
+        unsafe { self.memory.restore() };
+        self.host.lent.take_back();
     }
 
-    fn build(&self) -> rquickjs::Result<Ready> {
-        let context = Context::full(&self.runtime)?;
-        let prelude = context.with(|ctx| {
-            // The engine gives this class to the first context of a runtime only.
-            // SAFETY: a live context.
-            if unsafe { qjs::JS_AddIntrinsicDOMException(ctx.as_raw().as_ptr()) } < 0 {
-                return Err(rquickjs::Error::Exception);
-            }
-            install(&ctx, self.prelude.load(&ctx)?, &self.host, &self.web)
-        })?;
-        Ok(Ready { prelude, context })
-    }
-
-    /// Loads the package into a fresh context and hands it to `act`. The host has been started for this run.
+    /// Loads the package and hands it to `act`. The host has been started for this run, and the last one was tidied up.
     pub fn run<T>(
         &mut self,
         package: &Loaded,
         act: impl FnOnce(&Guest<'_, '_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Some(Ready { prelude, context }) = self.ready.take() else {
-            return Err(Failure::new(Fault::OutOfMemory, "the sandbox child has no memory for its engine"));
-        };
-        let result = context.with(|ctx| {
+        self.context.with(|ctx| {
             let failed = |error| failure(&ctx, &self.host, error);
             let (exports, evaluation) = self.modules.evaluate(&ctx, package).map_err(failed)?;
-            let prelude = prelude.restore(&ctx).map_err(failed)?;
+            let prelude = self.prelude.clone().restore(&ctx).map_err(failed)?;
             let guest = Guest { ctx: ctx.clone(), host: &self.host, exports, prelude };
             guest.settle(evaluation)?;
             let given = act(&guest)?;
             self.host.rejections.tell(&ctx, &self.host);
             // Showing them may have taken what was left of the time.
             if self.host.is_late() { Err(Failure::deadline(self.host.time())) } else { Ok(given) }
-        });
-        // What the guest still waits for goes before its context does.
-        self.host.turns.clear();
-        self.host.rejections.clear();
-        result
+        })
     }
 }
 
-/// Has the prelude put its globals into a context; what it gives makes a guest's `ctx`.
-fn install<'js>(
-    ctx: &Ctx<'js>,
-    prelude: Module<'js>,
+/// Has the prelude put its globals into a context; what it gives makes a guest's `ctx`. Also the native functions.
+fn install(
+    ctx: &Ctx<'_>,
     host: &Rc<Host>,
-    web: &Web,
-) -> rquickjs::Result<Persistent<Function<'static>>> {
-    let install: Function<'_> = prelude.eval()?.0.get("default")?;
-    let make: Function<'_> = install.call((natives::of(ctx, host, web)?,))?;
-    Ok(Persistent::save(ctx, make))
+) -> rquickjs::Result<(Persistent<Function<'static>>, Persistent<Object<'static>>)> {
+    let module = Module::declare(ctx.clone(), natives::PRELUDE, include_str!("prelude.js"))?;
+    let install: Function<'_> = module.eval()?.0.get("default")?;
+    let natives = natives::of(ctx, host)?;
+    let make: Function<'_> = install.call((natives.clone(),))?;
+    Ok((Persistent::save(ctx, make), Persistent::save(ctx, natives)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine that is built leaves half of the core for newer ones.
+    #[test]
+    fn the_engine_fits_into_its_core() {
+        let js = Js::new(&Host::new()).unwrap();
+        let size = js.memory.kept_bytes();
+        assert!((100_000..crate::guest::heap::CORE_BYTES / 2).contains(&size), "{size} bytes");
+    }
 }

@@ -67,7 +67,7 @@ export default (native) => {
     });
 
   let parts;
-  const web = () => (parts ??= native.web(native)(native, { define, need, ask, log }));
+  const web = () => (parts ??= native.web()(native, { define, need, ask, log }));
   const lazy = "AbortController AbortSignal URL URLSearchParams crypto structuredClone".split(" ");
   for (const name of lazy) {
     const get = () => {

@@ -61,8 +61,7 @@ pub fn serve(channel: Channel, probe: Option<Probe>, seals: bool) -> ! {
         if child.wasm.is_none()
             && let Some(js) = &mut child.js
         {
-            // Without room for the next context its run fails with out-of-memory.
-            let _ = js.tidy();
+            js.tidy();
         }
     }
 }

@@ -390,3 +390,40 @@ async fn jobs_that_a_run_leaves_undone_do_not_go_on_in_the_next() {
         assert_eq!((&next.bytes[..], &*next.log), (&b"fine"[..], ""));
     }
 }
+
+/// Each run finds the engine as it was built, whatever the last one did to it: also the functions of the host, whose
+/// halves outside the engine's memory must not be freed with a guest's last word for them.
+#[tokio::test]
+async fn a_guest_that_takes_all_apart_harms_only_itself() {
+    let rig = Rig::with(SandboxConfig { warm: 0, ..config() });
+    let source = "globalThis.before ??= 0; const found = ++globalThis.before;
+        export function run(input, ctx) {
+            if (input[0] === 1) {
+                globalThis.kept = input; input.me = input;
+                const seen = new Set([globalThis]), todo = [globalThis, ctx, Object.prototype, Function.prototype];
+                for (let at; (at = todo.pop()); ) {
+                    for (const key of Reflect.ownKeys(at)) {
+                        const { value, get } = Reflect.getOwnPropertyDescriptor(at, key) ?? {};
+                        for (const it of [value, get])
+                            if ((typeof it === 'object' || typeof it === 'function') && it && !seen.has(it)) { seen.add(it); todo.push(it); }
+                        if (at !== ctx) try { delete at[key]; } catch {}
+                    }
+                }
+                for (let i = 0; i < 2e4; i++) { const a = {}; a.a = a; }
+                return 'wrecked';
+            }
+            console.log('here'); setTimeout(() => {}, 1);
+            return [found, typeof kept, Math.random() < 1, new TextDecoder().decode(new TextEncoder().encode('ä')),
+                    [3, 1].sort().join(), new URL('http://e.org/a').pathname, [...new Map([[1, 2]])][0][1], ctx.params.x];
+        }";
+    let package = package(source, Work::Whole, false);
+    let mut first = None;
+    for round in 0..30 {
+        // Nothing is left of what it would give back, either.
+        drop(rig.run(&package, Op::Whole, "{}", vec![1; 1 << 20]).await);
+        let next = rig.run(&package, Op::Whole, r#"{"x": 5}"#, "").await.unwrap();
+        let said = (String::from_utf8_lossy(&next.bytes).into_owned(), next.log);
+        assert_eq!(said.0, r#"[1,"undefined",true,"ä","1,3","/a",2,5]"#, "round {round}");
+        assert_eq!(first.get_or_insert_with(|| said.clone()), &said, "round {round}");
+    }
+}

@@ -27,13 +27,12 @@ const WEB: &str = "msm-web";
 const RANDOM_BYTES: usize = 65_536;
 
 /// web.js, compiled when the first guest needs it.
-#[derive(Clone, Default)]
-pub struct Web(Rc<RefCell<Option<Rc<Compiled>>>>);
+#[derive(Default)]
+struct Web(Rc<RefCell<Option<Rc<Compiled>>>>);
 
 impl Web {
-    /// The function that makes the globals of web.js; `natives` get what it needs.
-    fn load<'js>(&self, ctx: &Ctx<'js>, host: &Rc<Host>, natives: Object<'js>) -> Result<Function<'js>> {
-        of_web(ctx, host, natives)?;
+    /// The function that makes the globals of web.js.
+    fn load<'js>(&self, ctx: &Ctx<'js>) -> Result<Function<'js>> {
         let known = self.0.borrow().clone();
         let module = match known {
             Some(compiled) => compiled.load(ctx)?,
@@ -47,8 +46,8 @@ impl Web {
     }
 }
 
-/// Those that prelude.js needs, in one object.
-pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>> {
+/// All of them in one object. No other value of the engine owns anything outside its memory.
+pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> Result<Object<'js>> {
     let natives = Natives { object: Object::new(ctx.clone())?, ctx };
     let at = host.clone();
     natives.add("log", move |ctx: Ctx<'js>, level: String, values: Rest<Value<'js>>| at.log(&ctx, &level, &values))?;
@@ -87,15 +86,11 @@ pub fn of<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, web: &Web) -> Result<Object<'js>
     })?;
     let at = host.clone();
     natives.add("untimer", move |number: Coerced<f64>| at.turns.remove_timer(number.0 as u32))?;
-    let (at, web) = (host.clone(), web.clone());
+    let (at, web) = (host.clone(), Web::default());
     // Else it would be a matter of memory whether a service meets a child that has compiled it before.
-    natives.add("web", move |ctx: Ctx<'js>, natives| at.account.aside(|| web.load(&ctx, &at, natives)))?;
-    Ok(natives.object)
-}
+    natives.add("web", move |ctx: Ctx<'js>| at.account.aside(|| web.load(&ctx)))?;
 
-/// Those that only web.js needs, added to the others.
-fn of_web<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, object: Object<'js>) -> Result<()> {
-    let natives = Natives { object, ctx };
+    // Those that only web.js needs.
     natives.add("base64", text::base64)?;
     natives.add("urlParts", urls::names)?;
     natives.add("url", urls::parse)?;
@@ -105,7 +100,8 @@ fn of_web<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, object: Object<'js>) -> Result<(
     let at = host.clone();
     natives.add("chance", move |ctx, count: usize| chance(&at, ctx, count))?;
     let at = host.clone();
-    natives.add("lastCall", move |ctx: Ctx<'js>, act| at.turns.at_last_call(&ctx, &at, act))
+    natives.add("lastCall", move |ctx: Ctx<'js>, act| at.turns.at_last_call(&ctx, &at, act))?;
+    Ok(natives.object)
 }
 
 struct Natives<'a, 'js> {
@@ -157,7 +153,7 @@ fn ask<'js>(
 fn decode<'js>(host: &Rc<Host>, ctx: Ctx<'js>, bytes: &Octets<'js>) -> Result<Object<'js>> {
     host.image_call(&ctx, "ctx.image.decode")?;
     // SAFETY: no JavaScript runs while the picture is decoded.
-    let picture = codec::decode(unsafe { bytes.as_slice() }, host.lent.get());
+    let picture = codec::decode(unsafe { bytes.as_slice() }, host.lent.left());
     let picture = picture.map_err(|error| host.throw(&ctx, &error))?;
     let object = Object::new(ctx.clone())?;
     object.set("width", picture.width)?;

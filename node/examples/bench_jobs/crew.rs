@@ -22,8 +22,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-/// The score that a device must have: the requester says of itself that it is slow, and has none of that.
-const ELSEWHERE_EQS: f64 = 15.0;
 /// Anything that is no measurement happens within this.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -118,10 +116,8 @@ impl Crew {
             market.trusted_by(&home, serve)?;
             Ok(home)
         };
-        let slow = home("requester", true)?;
-        fs::write(slow.speed_file(), slowest(&String::from_utf8(speed.clone())?))?;
         let options = NodeOptions {
-            home: slow,
+            home: home("requester", true)?,
             listen: vec![listen().to_owned()],
             peers: Vec::new(),
             mdns: Some(false),
@@ -155,7 +151,7 @@ impl Crew {
 
     /// A call of `service` with these fields of [`Invoke`], which never runs on this device.
     pub fn invoke(&self, service: &str, more: Value) -> Result<Wish> {
-        let elsewhere = Invoke { service: service.into(), eqs_min: Some(ELSEWHERE_EQS), ..Invoke::default() };
+        let elsewhere = Invoke { service: service.into(), remote_only: true, ..Invoke::default() };
         let mut wish = serde_json::to_value(elsewhere)?;
         for (name, value) in more.as_object().context("fields")? {
             wish[name] = value.clone();
@@ -209,13 +205,6 @@ impl Worker {
         ensure!(!said.is_empty(), "a worker did not start:\n{}", log());
         Ok(worker)
     }
-}
-
-/// The same measurement of this machine, with the smallest result that there is.
-fn slowest(kept: &str) -> String {
-    kept.lines()
-        .map(|line| if line.starts_with("speed") { "speed = 0.1\n".into() } else { format!("{line}\n") })
-        .collect()
 }
 
 /// `MSM_BIN`, or the one that was built beside this example.

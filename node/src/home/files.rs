@@ -211,25 +211,9 @@ pub(crate) fn read(path: &Path, limit: u64, secrecy: Secrecy) -> Result<Option<V
 /// Opens a file of this user to add to its end, with its size; makes it (mode 0600) where it is missing. Links and
 /// foreign files are refused.
 pub(crate) fn append(path: &Path) -> Result<(File, u64), FileError> {
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(FileError::Symlink { path: path.to_owned() });
-        }
-        Err(error) => return Err(io_error("open", path)(error)),
-    };
-    let meta = file.metadata().map_err(io_error("read", path))?;
-    if !meta.is_file() {
-        return Err(FileError::WrongKind { path: path.to_owned(), expected: "file" });
-    }
-    check_owner(path, meta.uid())?;
-    Ok((file, meta.len()))
+    let file = own_file(path, OpenOptions::new().append(true).create(true).mode(FILE_MODE))?;
+    let size = file.metadata().map_err(io_error("read", path))?.len();
+    Ok((file, size))
 }
 
 /// Replaces `path` by `bytes` (mode 0600): whoever looks, at any time and after any crash, finds the old or the new

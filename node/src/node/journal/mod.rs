@@ -395,15 +395,20 @@ mod tests {
         fs::read_dir(dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "spool").count()
     }
 
-    /// Waits until the writers that were let go have gone too.
-    async fn until_left(dir: &Path, count: usize) {
+    /// Waits for what follows when a journal is let go: its writer ends by itself. For 10 s at most.
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
         for _ in 0..1_000 {
-            if folders(dir) == count {
+            if is_so() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{} folders, not {count}", folders(dir));
+        panic!("not {what}");
+    }
+
+    /// Waits until the writers that were let go have gone too.
+    async fn until_left(dir: &Path, count: usize) {
+        until(&format!("{count} folders"), || folders(dir) == count).await;
     }
 
     #[tokio::test]
@@ -424,9 +429,7 @@ mod tests {
         // The node ends; the last record is torn.
         let over = journal.folder();
         drop(journal);
-        while Arc::strong_count(&over) > 1 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("let go", || Arc::strong_count(&over) == 1).await;
         let log = home.path().join(job.to_string()).join("log");
         let bytes = fs::read(&log).unwrap();
         fs::write(&log, &bytes[..bytes.len() - 9]).unwrap();
@@ -547,9 +550,7 @@ mod tests {
         journals.end();
         let over = Arc::downgrade(&journal.folder());
         drop(journal);
-        while over.strong_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("let go", || over.strong_count() == 0).await;
         assert_eq!(folders(home.path()), 1, "it goes on when the node is started again");
     }
 

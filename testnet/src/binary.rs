@@ -36,11 +36,15 @@ pub fn msm() -> Result<PathBuf> {
     Ok(built)
 }
 
-/// The static release binary of `scripts/build`.
+/// A binary that runs where there is nothing else: the one under test if it was built so (`scripts/test` does), else the
+/// release binary of `scripts/build`.
 ///
 /// # Errors
 /// It is not built yet.
 pub fn static_msm() -> Result<PathBuf> {
+    if cfg!(target_feature = "crt-static") {
+        return msm();
+    }
     let this = env::current_exe().context("where am I")?;
     let target = this.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).context("no target folder")?;
     let built = std::fs::read_dir(target)?

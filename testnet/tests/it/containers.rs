@@ -37,6 +37,7 @@ fn script(name: &str, args: &[&str], folder: &Path) -> Output {
         .args(args)
         .current_dir(folder)
         .env("TESTNET_PROJECT", PROJECT)
+        .env("TESTNET_MSM", binary::static_msm().unwrap())
         .output()
         .unwrap()
 }
@@ -72,7 +73,6 @@ fn left() -> String {
 #[test]
 fn a_job_survives_the_loss_of_a_container() {
     docker(&["info"]);
-    binary::static_msm().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     photo::write(&here.join("photo.png"), 2048, 1536, ImageFormat::Png).unwrap();
@@ -107,6 +107,7 @@ fn a_job_survives_the_loss_of_a_container() {
         .args(invoke)
         .current_dir(here)
         .env("TESTNET_PROJECT", PROJECT)
+        .env("TESTNET_MSM", binary::static_msm().unwrap())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();

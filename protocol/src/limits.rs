@@ -22,6 +22,8 @@ pub const CONTROL_BYTES: usize = 16 * 1024;
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// A job-stream frame or blob response: one chunk and its header.
 pub const FRAME_BYTES: usize = CHUNK_BYTES + 1024;
+/// Blobs that come with a manifest: the files of a small package. *Judgement.*
+pub const MORE_BLOBS: usize = 16;
 /// A gossip message is a pointer, never a payload.
 pub const GOSSIP_BYTES: usize = 4 * 1024;
 /// The answer of `/msm/head/1`: one head and a few roots.

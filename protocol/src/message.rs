@@ -78,8 +78,15 @@ pub struct BlobRequest {
     pub len: u32,
     /// The blob.
     pub hash: ContentHash,
+    /// If the blob is a manifest that is sent whole: bytes of the blobs it names that may come with it. 0 is left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u32,
     /// Place of the first byte in the blob.
     pub offset: u64,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// `/msm/blob/1` response.
@@ -97,6 +104,10 @@ pub enum BlobResponse {
 /// A piece of a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlobRange {
+    /// Blobs that the asked-for manifest names, those that fit into [`BlobRequest::more`], in its order, at
+    /// most [`crate::limits::MORE_BLOBS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<ByteBuf>,
     /// Bytes of the whole blob, as the sender says.
     pub size: u64,
     /// The bytes.

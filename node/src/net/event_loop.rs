@@ -349,6 +349,10 @@ impl EventLoop {
             let _ = self.swarm.disconnect_peer_id(peer_id);
             return;
         };
+        if let ConnectedPoint::Dialer { address, .. } = &endpoint {
+            // It can be asked for providers now: what identify says of it is a round trip away.
+            self.swarm.behaviour_mut().kad.add_address(&peer_id, address.clone());
+        }
         if self.heard.insert(peer_id, Instant::now()).is_none() {
             let address = endpoint.get_remote_address().clone();
             self.emit(NetEvent::Connected { peer, address, inbound: endpoint.is_listener() });
@@ -501,6 +505,10 @@ impl EventLoop {
         match result {
             kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
                 let Some((found, seen)) = self.provider_queries.get_mut(&id) else { return };
+                if found.is_closed() {
+                    // Somebody else had it: nobody is dialled for that.
+                    return;
+                }
                 for provider in providers {
                     if seen.len() >= PROVIDERS_WANTED || !seen.insert(provider) {
                         continue;

@@ -21,7 +21,7 @@ use super::{
     context::{Ask, Context},
     fetch::BAN,
     markets::{self, HeadNews},
-    pause,
+    packages, pause,
     peers::{Network, PeerTable},
     rates::{Allowed, Kind, Rates},
     worker,
@@ -237,6 +237,8 @@ impl Coordinator {
                 self.ctx.net.route(peer, address).await;
                 self.routed = true;
             }
+        } else {
+            self.ctx.net.unroute(peer).await;
         }
     }
 
@@ -482,7 +484,7 @@ fn read_presence(data: &[u8]) -> Option<(PeerId, Presence)> {
 async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
     if message.len == 0 {
         return match ctx.store.size(message.hash).await {
-            Some(size) => BlobResponse::Have(BlobRange { size, bytes: ByteBuf::new() }),
+            Some(size) => BlobResponse::Have(BlobRange { more: Vec::new(), size, bytes: ByteBuf::new() }),
             None => BlobResponse::Missing,
         };
     }
@@ -490,7 +492,11 @@ async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
     let size = bytes.len() as u64;
     let start = message.offset.min(size) as usize;
     let end = start.saturating_add((message.len as usize).min(CHUNK_BYTES)).min(bytes.len());
-    BlobResponse::Have(BlobRange { size, bytes: ByteBuf::from(&bytes[start..end]) })
+    let more = match start == 0 && end == bytes.len() {
+        true => packages::named_by(ctx, &bytes, (message.more as usize).min(CHUNK_BYTES - end)).await,
+        false => Vec::new(),
+    };
+    BlobResponse::Have(BlobRange { more, size, bytes: ByteBuf::from(&bytes[start..end]) })
 }
 
 fn rate_limited() -> BlobResponse {

@@ -10,14 +10,17 @@ use futures::StreamExt;
 use msm_protocol::{
     ContentHash, PeerId,
     hash::Hasher,
-    limits::CHUNK_BYTES,
-    message::{BlobRequest, BlobResponse},
+    limits::{CHUNK_BYTES, MORE_BLOBS},
+    message::{BlobRange, BlobRequest, BlobResponse},
 };
 
 use super::{context::Context, job::settle};
 
 /// Peers asked at the same time whether they have a blob. *Judgement.*
 const ASKED_AT_ONCE: usize = 8;
+/// What a peer sends that is asked for bytes and not only whether it has them, with what belongs to them: asking first
+/// would cost a round trip, and all that are asked at once send no more than a chunk together.
+const AT_ONCE_BYTES: u64 = (CHUNK_BYTES / ASKED_AT_ONCE) as u64;
 /// Providers tried for one blob. *Judgement.*
 const PROVIDERS_TRIED: usize = 16;
 /// A peer that sent wrong bytes is not asked again for this long (B18).
@@ -66,6 +69,17 @@ pub enum FetchError {
     },
 }
 
+/// A manifest that is here now.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// What its giver sent with it. Nobody has said yet that the manifest names that.
+    pub more: Vec<Bytes>,
+    /// Who gave it, if it was not here.
+    pub giver: Option<PeerId>,
+}
+
 /// Fetches the blob `hash` of at most `limit` bytes and keeps it in the store.
 ///
 /// `exact` says that the size is signed: then a provider of another size is lying. `hint` is a peer that must have it.
@@ -76,8 +90,29 @@ pub async fn fetch(
     exact: bool,
     hint: Option<PeerId>,
 ) -> Result<Bytes, FetchError> {
+    get(ctx, hash, (limit, exact), 0, hint).await.map(|arrived| arrived.bytes)
+}
+
+/// Fetches the manifest `hash` of `size` bytes, and what it names where that is small: such a package takes one round
+/// trip.
+pub async fn fetch_package(
+    ctx: &Arc<Context>,
+    hash: ContentHash,
+    size: u64,
+    hint: Option<PeerId>,
+) -> Result<Arrived, FetchError> {
+    get(ctx, hash, (size, true), AT_ONCE_BYTES.saturating_sub(size) as u32, hint).await
+}
+
+async fn get(
+    ctx: &Arc<Context>,
+    hash: ContentHash,
+    (limit, exact): (u64, bool),
+    more_bytes: u32,
+    hint: Option<PeerId>,
+) -> Result<Arrived, FetchError> {
     if let Some(bytes) = ctx.store.get(hash).await {
-        return Ok(bytes);
+        return Ok(Arrived { bytes, more: Vec::new(), giver: None });
     }
     // A node that was started for one call asks before its neighbours are connected.
     if hint.is_none() {
@@ -88,6 +123,8 @@ pub async fn fetch(
         hash,
         limit,
         exact,
+        more_bytes,
+        more: Vec::new(),
         got: Vec::new(),
         hasher: Hasher::default(),
         givers: Vec::new(),
@@ -96,10 +133,14 @@ pub async fn fetch(
         wrong: None,
     };
     match tokio::time::timeout(FETCH_TIME, attempt.run(hint)).await {
-        Ok(result) => result,
+        Ok(Ok((bytes, giver))) => Ok(Arrived { bytes, more: attempt.more, giver: Some(giver) }),
+        Ok(Err(error)) => Err(error),
         Err(_) => Err(FetchError::Timeout { hash, seconds: FETCH_TIME.as_secs() }),
     }
 }
+
+/// A peer that has the blob, and its answer if it was asked for bytes.
+type Holder = (PeerId, Option<BlobRange>);
 
 /// One blob on its way.
 struct Attempt<'a> {
@@ -107,6 +148,9 @@ struct Attempt<'a> {
     hash: ContentHash,
     limit: u64,
     exact: bool,
+    /// Bytes of what the blob names that may come with it.
+    more_bytes: u32,
+    more: Vec<Bytes>,
     /// What has arrived, in order, and its hash so far.
     got: Vec<u8>,
     hasher: Hasher,
@@ -119,43 +163,23 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(&mut self, hint: Option<PeerId>) -> Result<Bytes, FetchError> {
-        let mut connected = self.ctx.connected();
+    async fn run(&mut self, hint: Option<PeerId>) -> Result<(Bytes, PeerId), FetchError> {
         if let Some(hint) = hint {
             // Not asked whether it has it: that would be a round trip for each blob of a cold start.
-            if let Some(bytes) = self.take_from(hint).await {
-                return Ok(bytes);
-            }
-            connected.retain(|peer| *peer != hint);
-        }
-        let mut have = self.who_has(connected);
-        while let Some(holder) = have.next().await {
-            if let Some(peer) = holder
-                && let Some(bytes) = self.take_from(peer).await
-            {
-                return Ok(bytes);
+            if let Some(bytes) = self.take_from(hint, None).await {
+                return Ok((bytes, hint));
             }
         }
-        drop(have);
-        // Waited for all at once: announced providers that do not exist must not cost their time one after the other.
-        let mut found = self.ctx.net.find_providers(self.hash).await;
-        let ctx = self.ctx.clone();
-        let mut providers = Box::pin(
-            futures::stream::poll_fn(move |cx| found.poll_recv(cx))
-                .map(move |peer| {
-                    let ctx = ctx.clone();
-                    async move {
-                        let there = peer != ctx.local && ctx.wait_connected(peer, CONNECT_TIME).await;
-                        there.then_some(peer)
-                    }
-                })
-                .buffer_unordered(ASKED_AT_ONCE),
-        );
-        while let Some(provider) = providers.next().await {
-            if let Some(peer) = provider
-                && let Some(bytes) = self.take_from(peer).await
+        let mut neighbours = self.ctx.connected();
+        neighbours.retain(|peer| Some(*peer) != hint);
+        // Side by side: when no neighbour has it, the search has not to wait for the slowest of them to say so.
+        let announced = self.announced(neighbours.clone()).await;
+        let mut holders = futures::stream::select(self.who_has(neighbours), announced);
+        while let Some(holder) = holders.next().await {
+            if let Some((peer, first)) = holder
+                && let Some(bytes) = self.take_from(peer, first).await
             {
-                return Ok(bytes);
+                return Ok((bytes, peer));
             }
         }
         let hash = self.hash;
@@ -166,29 +190,62 @@ impl Attempt<'_> {
         })
     }
 
-    /// Asks peers whether they have the blob, a few at a time; yields those who do as they answer.
-    fn who_has(&self, peers: Vec<PeerId>) -> impl futures::Stream<Item = Option<PeerId>> + Unpin + use<> {
-        let (net, hash) = (self.ctx.net.clone(), self.hash);
+    /// Asks peers whether they have the blob, a few at a time; yields those who do as they answer. One that is small
+    /// comes with the answer.
+    fn who_has(&self, peers: Vec<PeerId>) -> impl futures::Stream<Item = Option<Holder>> + Unpin + use<> {
+        let ask = if self.limit <= AT_ONCE_BYTES {
+            self.question()
+        } else {
+            BlobRequest { v: 1, len: 0, hash: self.hash, more: 0, offset: 0 }
+        };
+        let net = self.ctx.net.clone();
         let asks = peers.into_iter().map(move |peer| {
-            let net = net.clone();
+            let (net, ask) = (net.clone(), ask.clone());
             async move {
-                let ask = BlobRequest { v: 1, len: 0, hash, offset: 0 };
-                matches!(net.blob(peer, &ask).await, Ok(BlobResponse::Have(_))).then_some(peer)
+                match net.blob(peer, &ask).await {
+                    Ok(BlobResponse::Have(range)) => Some((peer, Some(range))),
+                    _ => None,
+                }
             }
         });
         Box::pin(futures::stream::iter(asks).buffer_unordered(ASKED_AT_ONCE))
     }
 
-    /// Takes what is missing from one provider. `Some` when the blob is whole and right.
-    async fn take_from(&mut self, peer: PeerId) -> Option<Bytes> {
+    /// Providers that the DHT knows beside the `neighbours`, who answer for themselves; each when it is connected.
+    async fn announced(&self, neighbours: Vec<PeerId>) -> impl futures::Stream<Item = Option<Holder>> + Unpin + use<> {
+        let mut found = self.ctx.net.find_providers(self.hash).await;
+        let ctx = self.ctx.clone();
+        // Waited for all at once: announced providers that do not exist must not cost their time one after the other.
+        Box::pin(
+            futures::stream::poll_fn(move |cx| found.poll_recv(cx))
+                .map(move |peer| {
+                    let (ctx, other) = (ctx.clone(), peer != ctx.local && !neighbours.contains(&peer));
+                    async move { (other && ctx.wait_connected(peer, CONNECT_TIME).await).then_some((peer, None)) }
+                })
+                .buffer_unordered(ASKED_AT_ONCE),
+        )
+    }
+
+    /// Asks for the next bytes.
+    fn question(&self) -> BlobRequest {
+        let offset = self.got.len() as u64;
+        let more = if offset == 0 { self.more_bytes } else { 0 };
+        BlobRequest { v: 1, len: CHUNK_BYTES as u32, hash: self.hash, more, offset }
+    }
+
+    /// Takes what is missing from one provider, whose answer to the `first` question is here perhaps. `Some` when the
+    /// blob is whole and right.
+    async fn take_from(&mut self, peer: PeerId, first: Option<BlobRange>) -> Option<Bytes> {
         if self.tried.len() >= PROVIDERS_TRIED || self.ctx.is_banned(&peer) || !self.tried.insert(peer) {
             return None;
         }
         let continued = !self.got.is_empty();
-        let mut pulled = self.pull_in_time(peer).await;
+        // It begins where this attempt did, and does not go on with what another gave.
+        let first = first.filter(|range| !continued && !range.bytes.is_empty());
+        let mut pulled = self.pull_in_time(peer, first).await;
         if continued && pulled.is_err() && self.got.is_empty() {
             // What another had begun was wrong, perhaps: this one alone can show.
-            pulled = self.pull_in_time(peer).await;
+            pulled = self.pull_in_time(peer, None).await;
         }
         match pulled {
             Ok(bytes) => {
@@ -206,22 +263,19 @@ impl Attempt<'_> {
     }
 
     /// Nobody gets all the time that a blob may take.
-    async fn pull_in_time(&mut self, peer: PeerId) -> Result<Bytes, String> {
-        match tokio::time::timeout(PROVIDER_TIME, self.pull(peer)).await {
+    async fn pull_in_time(&mut self, peer: PeerId, first: Option<BlobRange>) -> Result<Bytes, String> {
+        match tokio::time::timeout(PROVIDER_TIME, self.pull(peer, first)).await {
             Ok(pulled) => pulled,
             Err(_) => Err(format!("not whole within {} s", PROVIDER_TIME.as_secs())),
         }
     }
 
-    async fn pull(&mut self, peer: PeerId) -> Result<Bytes, String> {
+    async fn pull(&mut self, peer: PeerId, mut first: Option<BlobRange>) -> Result<Bytes, String> {
         self.givers.push(peer);
         loop {
-            let ask = BlobRequest { v: 1, len: CHUNK_BYTES as u32, hash: self.hash, offset: self.got.len() as u64 };
-            let range = match self.ctx.net.blob(peer, &ask).await {
-                Ok(BlobResponse::Have(range)) => range,
-                Ok(BlobResponse::Missing) => return Err("it does not have it any more".into()),
-                Ok(BlobResponse::Refused(refusal)) => return Err(refusal.sanitised().to_string()),
-                Err(error) => return Err(error.to_string()),
+            let mut range = match first.take() {
+                Some(range) => range,
+                None => self.ask(peer).await?,
             };
             let wrong_size = range.size > self.limit || (self.exact && range.size != self.limit);
             let offset = self.got.len() as u64;
@@ -238,11 +292,24 @@ impl Attempt<'_> {
                 self.wrong = Some(wrong.clone());
                 return Err(wrong);
             }
+            if self.more_bytes > 0 && offset == 0 {
+                let more = std::mem::take(&mut range.more).into_iter().take(MORE_BLOBS);
+                self.more = more.map(|it| it.into_vec().into()).collect();
+            }
             self.hasher.update(&range.bytes);
             self.got.extend_from_slice(&range.bytes);
             if end == range.size {
                 return self.finish().await;
             }
+        }
+    }
+
+    async fn ask(&self, peer: PeerId) -> Result<BlobRange, String> {
+        match self.ctx.net.blob(peer, &self.question()).await {
+            Ok(BlobResponse::Have(range)) => Ok(range),
+            Ok(BlobResponse::Missing) => Err("it does not have it any more".into()),
+            Ok(BlobResponse::Refused(refusal)) => Err(refusal.sanitised().to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 

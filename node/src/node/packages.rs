@@ -1,7 +1,7 @@
 //! Packages ready to run: a manifest that a trusted market vouches for, and one variant that this device can run.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,14 +11,15 @@ use msm_protocol::{
     ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
     document::{Release, Status},
     job::TaskOp,
-    limits::{TASK_TARGET_BYTES, TASKS_PER_JOB},
+    limits::{MORE_BLOBS, TASK_TARGET_BYTES, TASKS_PER_JOB},
     manifest::{Engine, FileRef, Permissions, Split, Variant},
 };
 use msm_sandbox::{Asks, Budget, Files, Op, Package, Work};
+use serde_bytes::ByteBuf;
 
 use super::{
     context::Context,
-    fetch::{FetchError, fetch},
+    fetch::{Arrived, FetchError, fetch, fetch_package},
 };
 
 use crate::resources::gate::Service;
@@ -33,6 +34,8 @@ pub fn engine_named(name: &str) -> Option<Engine> {
     ENGINES.into_iter().find(|engine| engine.as_str() == name)
 }
 
+/// The head of a byte string in CBOR at most.
+const HEADER_BYTES: usize = 9;
 /// Packages kept decoded. *Judgement.*
 const KEPT: usize = 32;
 
@@ -179,7 +182,9 @@ pub async fn install(
     {
         return Ok(package);
     }
-    let manifest = manifest(ctx, market, release, engines, hint).await?;
+    let (manifest, giver) = manifest_from(ctx, market, release, engines, hint, Wanted::Package).await?;
+    // Who gave the manifest has the rest, and who has it need not be asked again.
+    let hint = hint.or(giver);
     let Some(variant) = fitting(&manifest, engines) else {
         let names = |engines: Vec<Engine>| engines.into_iter().map(Engine::as_str).collect::<Vec<_>>().join(" and ");
         let has = names(manifest.variants.iter().map(|variant| variant.engine).collect());
@@ -211,20 +216,82 @@ pub async fn manifest(
     engines: &[Engine],
     hint: Option<PeerId>,
 ) -> Result<Manifest, Refusal> {
+    manifest_from(ctx, market, release, engines, hint, Wanted::Manifest).await.map(|(manifest, _)| manifest)
+}
+
+/// What is wanted of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Only what it says about itself.
+    Manifest,
+    /// All of it, as far as it may come at once.
+    Package,
+}
+
+/// The manifest, and who gave it if it was not here.
+async fn manifest_from(
+    ctx: &Arc<Context>,
+    market: &MarketId,
+    release: &Release,
+    engines: &[Engine],
+    hint: Option<PeerId>,
+    wanted: Wanted,
+) -> Result<(Manifest, Option<PeerId>), Refusal> {
     if release.status == Status::Revoked {
         let reason = format!("{}@{} was revoked by its market", release.name, release.version);
         return Err(Refusal::new(RefusalCode::Revoked, reason));
     }
     if let Some(package) = ctx.packages.cached(release.manifest, engines) {
-        return Ok(package.manifest.clone());
+        return Ok((package.manifest.clone(), None));
     }
     if !ctx.markets.is_fresh(market) && !ctx.store.has(release.manifest).await {
         let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
         return Err(Refusal::new(RefusalCode::StaleMarket, reason));
     }
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
-    let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
-    open_manifest(release, &bytes).map_err(|e| bad(format!("manifest: {e}")))
+    let open = |bytes: &[u8]| open_manifest(release, bytes).map_err(|e| bad(format!("manifest: {e}")));
+    if wanted == Wanted::Manifest {
+        let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
+        return Ok((open(&bytes)?, None));
+    }
+    let Arrived { bytes, more, giver } =
+        fetch_package(ctx, release.manifest, release.size, hint).await.map_err(not_fetched)?;
+    let manifest = open(&bytes)?;
+    keep_named(ctx, &manifest, more).await;
+    Ok((manifest, giver))
+}
+
+/// Keeps what came with a manifest, as far as the manifest names it: a giver does not decide what lies in the store.
+async fn keep_named(ctx: &Context, manifest: &Manifest, more: Vec<bytes::Bytes>) {
+    let named: HashSet<ContentHash> = manifest.blobs().map(|(hash, _)| hash).collect();
+    for bytes in more {
+        // What is not kept is fetched like all the rest.
+        if named.contains(&ContentHash::of(&bytes))
+            && let Err(error) = ctx.store.put(bytes).await
+        {
+            tracing::warn!(%error, service = manifest.name, "blob not kept");
+        }
+    }
+}
+
+/// Blobs of this device that the manifest in `bytes` names, as many of them as `room` bytes hold: for whoever asks for
+/// all of a small package.
+pub async fn named_by(ctx: &Context, bytes: &[u8], mut room: usize) -> Vec<ByteBuf> {
+    let Ok(manifest) = Manifest::from_slice(bytes) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (hash, size) in manifest.blobs() {
+        if found.len() == MORE_BLOBS {
+            break;
+        }
+        let taken = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(HEADER_BYTES);
+        if taken <= room
+            && let Some(blob) = ctx.store.get(hash).await
+        {
+            room -= taken;
+            found.push(ByteBuf::from(&blob[..]));
+        }
+    }
+    found
 }
 
 /// Has WebAssembly compiled before its first task needs it. Not as a part of that task: one that is cancelled, because

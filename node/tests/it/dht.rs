@@ -1,12 +1,16 @@
 //! What only the DHT knows: packages whose publisher is gone, providers and markets that no neighbour has.
 
+use std::sync::{Arc, Mutex};
+
 use msm_protocol::{
     ContentHash, Manifest, cbor,
-    message::{BlobResponse, HeadResponse},
+    limits::CHUNK_BYTES,
+    message::{BlobRequest, BlobResponse, HeadResponse},
 };
+use serde_bytes::ByteBuf;
 
 use crate::{
-    evil::{Answer, Evil, Knobs, plain},
+    evil::{Answer, Evil, Knobs, Protocol, plain},
     rig::*,
 };
 
@@ -74,6 +78,78 @@ async fn a_provider_is_found_by_the_dht_alone() {
     let (_, output) = phone.job(locally(&grind_on(1, 5)), lines(3), |_| {}).await;
     assert_eq!(output, grind(&lines(3), 5));
     assert!(provider.is_connected(phone.peer).await, "it was found and dialled");
+}
+
+/// The only neighbour does not say what it speaks, which a neighbour far away has not said yet either when the first job
+/// begins: it was dialled, so it is asked.
+#[tokio::test]
+async fn a_fresh_device_asks_the_dht_before_identify() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[]);
+    let manifest = market.publish(&lab.grind());
+    let blobs = package(&market, manifest);
+    let knobs = Knobs { kad: true, identify: false, ..Knobs::default() }.with_head_of(&market);
+    let neighbour = Evil::start(knobs.with_blobs_of(&market, move |request, response| {
+        if blobs.contains(&request.hash) { plain(&BlobResponse::Missing) } else { plain(&response) }
+    }))
+    .await;
+    let knobs = Knobs { kad: true, ..Knobs::default() }.with_blobs_of(&market, |_, response| plain(&response));
+    let provider = Evil::start(knobs).await;
+    provider.dial(&neighbour.address.to_string()).await;
+    provider.provide(manifest).await;
+    let key = manifest.multihash().to_vec();
+    until("the neighbour was told", SOON, async || neighbour.knows_provider(key.clone()).await.then_some(())).await;
+
+    let home = lab.requester("phone");
+    market.trusted_by(&home);
+    let phone = Node::start(&home, &["--peer", &neighbour.address.to_string()]).await;
+    phone.has_index(&market, 2).await;
+    let (_, output) = phone.job(locally(&grind_on(1, 5)), lines(3), |_| {}).await;
+    assert_eq!(output, grind(&lines(3), 5));
+    assert!(provider.is_connected(phone.peer).await, "it was found and dialled");
+}
+
+/// Manifest and variant come in one answer; what else comes is not kept.
+#[tokio::test]
+async fn a_small_package_is_one_request() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[]);
+    let manifest = market.publish(&lab.grind());
+    let [_, variant] = package(&market, manifest);
+    let source = std::fs::read(market.folder.join("blobs").join(variant.to_string())).unwrap();
+    let stray = b"nobody has named this".to_vec();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (heard, sent) = (asked.clone(), [stray.clone(), source.clone()]);
+    let knobs = Knobs::default().with_head_of(&market).with_blobs_of(&market, move |request, response| {
+        if ![manifest, variant].contains(&request.hash) {
+            return plain(&response);
+        }
+        heard.lock().unwrap().push(request.hash);
+        let BlobResponse::Have(mut range) = response else { return plain(&response) };
+        assert!(request.more as usize >= sent.iter().map(Vec::len).sum::<usize>(), "{request:?}");
+        range.more = sent.clone().map(ByteBuf::from).to_vec();
+        plain(&BlobResponse::Have(range))
+    });
+    let provider = Evil::start(knobs).await;
+    let home = lab.requester("phone");
+    market.trusted_by(&home);
+    let phone = Node::start(&home, &["--peer", &provider.address.to_string()]).await;
+    phone.has_index(&market, 2).await;
+    let (_, output) = phone.job(locally(&grind_on(1, 5)), lines(3), |_| {}).await;
+    assert_eq!(output, grind(&lines(3), 5));
+    assert_eq!(*asked.lock().unwrap(), [manifest]);
+
+    // The phone gives it on in the same way, as far as there is room.
+    let ask = async |hash, more| {
+        let request = BlobRequest { v: 1, len: CHUNK_BYTES as u32, hash, more, offset: 0 };
+        let answer = provider.ask(Protocol::Blob, phone.peer, cbor::to_vec(&request).unwrap()).await.unwrap();
+        cbor::from_slice::<BlobResponse>(&answer, answer.len()).unwrap()
+    };
+    for (room, expected) in [(0, vec![]), (source.len() - 1, vec![]), (32_768, vec![ByteBuf::from(source)])] {
+        let BlobResponse::Have(range) = ask(manifest, room as u32).await else { panic!("the phone has the manifest") };
+        assert_eq!(range.more, expected, "room for {room} bytes");
+    }
+    assert_eq!(ask(ContentHash::of(&stray), 0).await, BlobResponse::Missing);
 }
 
 /// `market add` with neither a neighbour nor gossip that knows the market: the DHT knows who has it.

@@ -6,7 +6,9 @@ use std::{collections::HashMap, fs, io, path::Path, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, Stream, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, identity, kad, noise, ping,
+    Multiaddr, Stream, StreamProtocol, Swarm, SwarmBuilder,
+    core::ConnectedPoint,
+    gossipsub, identify, identity, kad, noise, ping,
     request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel},
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
     yamux,
@@ -48,6 +50,8 @@ pub struct Knobs {
     pub blob: Answers,
     /// A Kademlia server that stores what anybody sends.
     pub kad: bool,
+    /// Tells who asks what it speaks.
+    pub identify: bool,
     /// Takes part in gossip.
     pub gossip: bool,
 }
@@ -56,7 +60,7 @@ impl Default for Knobs {
     /// Knows nothing and never answers.
     fn default() -> Self {
         let silence = || -> Answers { Box::new(|_| Answer::Silence) };
-        Self { device: silence(), head: silence(), blob: silence(), kad: false, gossip: false }
+        Self { device: silence(), head: silence(), blob: silence(), kad: false, identify: true, gossip: false }
     }
 }
 
@@ -108,7 +112,7 @@ impl Knobs {
                     let start = (request.offset as usize).min(blob.len());
                     let end = (start + request.len as usize).min(blob.len());
                     let bytes = ByteBuf::from(&blob[start..end]);
-                    BlobResponse::Have(BlobRange { size: blob.len() as u64, bytes })
+                    BlobResponse::Have(BlobRange { more: Vec::new(), size: blob.len() as u64, bytes })
                 }
                 None => BlobResponse::Missing,
             };
@@ -274,7 +278,7 @@ impl Drop for Evil {
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
-    identify: identify::Behaviour,
+    identify: Toggle<identify::Behaviour>,
     ping: ping::Behaviour,
     kad: Toggle<kad::Behaviour<kad::store::MemoryStore>>,
     gossip: Toggle<gossipsub::Behaviour>,
@@ -290,8 +294,9 @@ fn swarm(key: &SecretKey, knobs: &Knobs) -> Swarm<Behaviour> {
         let config = request_response::Config::default().with_request_timeout(Duration::from_secs(60));
         request_response::Behaviour::with_codec(Raw, [(StreamProtocol::new(protocol), ProtocolSupport::Full)], config)
     };
+    let told = identify::Config::new(name::IDENTIFY.to_owned(), keypair.public());
     let behaviour = Behaviour {
-        identify: identify::Behaviour::new(identify::Config::new(name::IDENTIFY.to_owned(), keypair.public())),
+        identify: knobs.identify.then(|| identify::Behaviour::new(told)).into(),
         ping: ping::Behaviour::default(),
         kad: knobs.kad.then(|| dht(&keypair)).into(),
         gossip: knobs.gossip.then(gossip).into(),
@@ -434,7 +439,12 @@ impl State {
 
     async fn hear(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+            SwarmEvent::ConnectionEstablished { connection_id, peer_id, endpoint, .. } => {
+                if let (Some(kad), ConnectedPoint::Dialer { address, .. }) =
+                    (self.swarm.behaviour_mut().kad.as_mut(), endpoint)
+                {
+                    kad.add_address(&peer_id, address);
+                }
                 if let Some(answer) = self.pending.dials.remove(&connection_id) {
                     let _ = answer.send(Ok(()));
                 }

@@ -136,7 +136,11 @@ fn to_requester() -> impl Strategy<Value = ToRequester> {
 
 fn blob_response() -> impl Strategy<Value = BlobResponse> {
     prop_oneof![
-        (any::<u64>(), bytes()).prop_map(|(size, bytes)| BlobResponse::Have(BlobRange { size, bytes })),
+        (vec(bytes(), 0..3), any::<u64>(), bytes()).prop_map(|(more, size, bytes)| BlobResponse::Have(BlobRange {
+            more,
+            size,
+            bytes
+        })),
         Just(BlobResponse::Missing),
         refusal().prop_map(BlobResponse::Refused),
     ]
@@ -361,7 +365,7 @@ proptest! {
         device in device(),
         head_request in (any::<u8>(), any::<u64>(), market()).prop_map(|(v, root, market)| HeadRequest { v, root, market }),
         head_response in (option::of(bytes()), vec(bytes(), 0..5)).prop_map(|(head, roots)| HeadResponse { head, roots }),
-        blob_request in (any::<u8>(), any::<u32>(), hash(), any::<u64>()).prop_map(|(v, len, hash, offset)| BlobRequest { v, len, hash, offset }),
+        blob_request in (any::<u8>(), any::<u32>(), hash(), any::<u32>(), any::<u64>()).prop_map(|(v, len, hash, more, offset)| BlobRequest { v, len, hash, more, offset }),
         blob_response in blob_response(),
     ) {
         reads_back(&discovery);

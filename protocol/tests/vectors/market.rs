@@ -17,7 +17,7 @@ use crate::{
 };
 
 const DAY: u64 = 86_400;
-const JS: &[u8] = b"export function run(input) {\n  return new TextDecoder().decode(input).toUpperCase();\n}\n";
+pub const JS: &[u8] = b"export function run(input) {\n  return new TextDecoder().decode(input).toUpperCase();\n}\n";
 /// The smallest core module.
 const WASM: &[u8] = b"\0asm\x01\0\0\0";
 

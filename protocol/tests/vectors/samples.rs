@@ -73,10 +73,18 @@ fn others(samples: &mut Samples, market: &Market) {
         "the market is not known here",
         &HeadResponse::default(),
     );
-    let ask = BlobRequest { v: 1, len: 0, hash: ContentHash::of(&market.manifest), offset: 0 };
+    let ask = BlobRequest { v: 1, len: 0, hash: ContentHash::of(&market.manifest), more: 0, offset: 0 };
     samples.message::<_, CONTROL_BYTES>("blob-request/have", "only whether manifest/small is there", &ask);
-    let there = BlobRange { size: market.manifest.len() as u64, bytes: ByteBuf::new() };
+    let there = BlobRange { more: Vec::new(), size: market.manifest.len() as u64, bytes: ByteBuf::new() };
     samples.message::<_, FRAME_BYTES>("blob-response/have", "it is there", &BlobResponse::Have(there));
+    let ask = BlobRequest { len: 262_144, more: 32_768, ..ask };
+    samples.message::<_, CONTROL_BYTES>("blob-request/package", "manifest/small and what it names", &ask);
+    let package = BlobRange {
+        more: vec![ByteBuf::from(crate::market::JS)],
+        size: market.manifest.len() as u64,
+        bytes: ByteBuf::from(&market.manifest[..]),
+    };
+    samples.message::<_, FRAME_BYTES>("blob-response/package", "both", &BlobResponse::Have(package));
     samples.message::<_, FRAME_BYTES>("blob-response/missing", "it is not", &BlobResponse::Missing);
     let busy = Refusal::new(RefusalCode::RateLimited, "too many blob requests");
     samples.message::<_, FRAME_BYTES>("blob-response/refused", "no room", &BlobResponse::Refused(busy));

@@ -107,13 +107,14 @@ pub fn session(samples: &mut Samples, market: &Market) {
     let answer =
         HeadResponse { head: Some(ByteBuf::from(&market.head[..])), roots: vec![ByteBuf::from(&market.roots[1][..])] };
     samples.message::<_, HEAD_RESPONSE_BYTES>("session/head-response", "its response: head/2 and root/2", &answer);
-    let ask = BlobRequest { v: 1, len: 262_144, hash: manifest, offset: 0 };
+    let ask = BlobRequest { v: 1, len: 262_144, hash: manifest, more: 0, offset: 0 };
     samples.message::<_, CONTROL_BYTES>(
         "session/blob-request",
         "worker to requester, /msm/blob/1 request for manifest/small",
         &ask,
     );
-    let range = BlobRange { size: market.manifest.len() as u64, bytes: ByteBuf::from(&market.manifest[..]) };
+    let bytes = ByteBuf::from(&market.manifest[..]);
+    let range = BlobRange { more: Vec::new(), size: market.manifest.len() as u64, bytes };
     samples.message::<_, FRAME_BYTES>("session/blob-have", "its response: the whole blob", &BlobResponse::Have(range));
 
     let accept = ToRequester::Accept(Accept { credit: 64, engine: "js".into() });

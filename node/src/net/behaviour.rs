@@ -3,8 +3,8 @@
 use std::{error::Error, num::NonZeroUsize};
 
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, gossipsub, identify, identity, kad,
-    memory_connection_limits, noise, ping, request_response,
+    StreamProtocol, Swarm, SwarmBuilder, Transport, allow_block_list, connection_limits, gossipsub, identify, identity,
+    kad, memory_connection_limits, noise, ping, quic, request_response,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     yamux,
 };
@@ -14,7 +14,7 @@ use msm_protocol::{
     message::name,
 };
 
-use super::{codec::BytesCodec, limits::*, mdns, per_ip, stream};
+use super::{codec::BytesCodec, limits::*, linger, mdns, per_ip, stream};
 
 /// The composed behaviour.
 #[derive(NetworkBehaviour)]
@@ -45,13 +45,14 @@ pub fn swarm(key: identity::Keypair, with_mdns: bool) -> Result<Swarm<Behaviour>
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(libp2p::tcp::Config::default().nodelay(true), noise::Config::new, yamux)?
-        .with_quic_config(|mut config| {
+        .with_other_transport(|key| {
+            let mut config = quic::Config::new(key);
             config.handshake_timeout = HANDSHAKE;
             config.max_stream_data = QUIC_STREAM_WINDOW;
             config.max_connection_data = QUIC_CONNECTION_WINDOW;
             config.max_concurrent_stream_limit = YAMUX_STREAMS as u32;
-            config
-        })
+            quic::tokio::Transport::new(config).map(|(peer, connection), _| (peer, linger::Muxer::new(connection)))
+        })?
         .with_behaviour(|key| behaviour(key, with_mdns))?
         .with_swarm_config(|config| {
             config

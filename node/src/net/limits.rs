@@ -29,6 +29,11 @@ pub const QUIC_STREAM_WINDOW: u32 = 1024 * 1024;
 /// Receive window of one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// A QUIC substream that is closed and dropped before anything was heard on it stays for so long …
+pub const LINGER: Duration = CONTROL_TIMEOUT;
+/// … or until so much has come: the other side's word that it speaks the protocol, and a small answer.
+pub const LINGER_BYTES: u64 = 1024;
+
 /// Liveness: a ping this often …
 pub const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// … that may take three times as long: a lost packet is sent again by the transport, a second ping would not be quicker.

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod event_loop;
 pub mod handle;
 pub mod limits;
+pub mod linger;
 pub mod mdns;
 pub mod per_ip;
 pub mod stream;

@@ -108,7 +108,8 @@ impl Driver<'_> {
         let (job_id, name) = (self.record.report.job_id, self.name(peer_id));
         self.leave(peer_id, reason.clone());
         self.attempts.lost(peer_id, &reason);
-        self.note(format!("{name} was lost ({reason}); {tasks_back} tasks moved to others"));
+        let tasks = if tasks_back == 1 { "task" } else { "tasks" };
+        self.note(format!("{name} was lost ({reason}); {tasks_back} {tasks} moved to others"));
         self.ctx.emit(Event::DeviceLost { job_id, peer_id, name, reason, tasks_back });
     }
 

@@ -13,7 +13,9 @@ use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId as Libp2pPeerId, Stream, Swarm,
     core::ConnectedPoint,
-    gossipsub, identify, identity, kad, ping,
+    gossipsub, identify, identity,
+    kad::{self, store::RecordStore},
+    ping,
     request_response::{self, OutboundRequestId},
     swarm::{SwarmEvent, dial_opts::DialOpts},
 };
@@ -24,8 +26,8 @@ use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
     handle::{Answer, FoundBy, Gossip, NetCommand, NetConfig, NetError, NetEvent, NetHandle, Reply, Verdict},
     limits::{
-        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_TTL, MAKING, PROVIDED, PROVIDERS_WANTED, SILENCE,
-        SILENCE_LOOK,
+        ADDRESSES_PER_PEER, CLOSING, COMMANDS, EVENTS, GOODBYE, KAD_PROVIDERS, KAD_TTL, MAKING, PROVIDED,
+        PROVIDERS_WANTED, SILENCE, SILENCE_LOOK,
     },
     mdns, stream,
 };
@@ -224,11 +226,9 @@ impl EventLoop {
                 self.record_queries.insert(query, found);
             }
             NetCommand::StoreRecord(record) => {
-                let _ = kad::store::RecordStore::put(behaviour.kad.store_mut(), *record);
+                let _ = behaviour.kad.store_mut().put(*record);
             }
-            NetCommand::StoreProvider(record) => {
-                let _ = kad::store::RecordStore::add_provider(behaviour.kad.store_mut(), *record);
-            }
+            NetCommand::StoreProvider(record) => self.store_provider(*record),
             NetCommand::Subscribe(market) => {
                 let topic = gossipsub::IdentTopic::new(name::market_topic(&market));
                 self.topics.insert(topic.hash(), market);
@@ -261,6 +261,18 @@ impl EventLoop {
         if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(hash.multihash().to_vec().into()) {
             tracing::warn!(%error, hash = hash.short(), "not announced in the DHT");
         }
+    }
+
+    /// Stores a provider record. The store takes no more than so many for one blob; those who have left, and of whom no
+    /// address is told, make room: nobody is sent to them.
+    fn store_provider(&mut self, record: kad::ProviderRecord) {
+        let mut known = self.swarm.behaviour_mut().kad.store_mut().providers(&record.key);
+        if known.len() >= KAD_PROVIDERS {
+            known.retain(|known| known.addresses.is_empty() && !self.swarm.is_connected(&known.provider));
+            let store = self.swarm.behaviour_mut().kad.store_mut();
+            known.iter().for_each(|gone| store.remove_provider(&gone.key, &gone.provider));
+        }
+        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
     }
 
     fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, answer: Option<Answer<PeerId>>) {
@@ -569,4 +581,57 @@ fn to_libp2p(peer: &PeerId) -> Option<Libp2pPeerId> {
 pub fn blob_of_key(key: &[u8]) -> Option<ContentHash> {
     let digest = key.strip_prefix(&[0x12, 0x20])?;
     digest.try_into().ok().map(ContentHash::from_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use msm_protocol::SecretKey;
+
+    use super::*;
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_seed(&[n; 32])
+    }
+
+    /// A swarm on this machine, where it listens, and what happens on it, which is taken for as long as it runs.
+    async fn node(n: u8) -> (NetHandle, Multiaddr, mpsc::Receiver<PeerId>) {
+        let listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
+        let (handle, mut events) = start(NetConfig { key: key(n), listen, mdns: false }).await.unwrap();
+        let address = loop {
+            if let NetEvent::Listening(address) = events.recv().await.unwrap() {
+                break address;
+            }
+        };
+        let (joined, connected) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let NetEvent::Connected { peer, .. } = event {
+                    let _ = joined.try_send(peer);
+                }
+            }
+        });
+        (handle, address, connected)
+    }
+
+    #[tokio::test]
+    async fn providers_who_have_left_make_room_for_one_who_is_there() {
+        let ((keeper, at, mut joined), (provider, there, _), (asker, ..)) =
+            (node(1).await, node(2).await, node(3).await);
+        provider.dial(None, vec![at.clone()]).await.unwrap();
+        assert_eq!(joined.recv().await, Some(provider.local()));
+        keeper.route(provider.local(), there).await;
+        let hash = ContentHash::of(b"a package");
+        let gone = (100..).take(KAD_PROVIDERS).map(|n| PeerId::of(&key(n).public()));
+        for peer in gone.chain([provider.local()]) {
+            let peer = to_libp2p(&peer).unwrap();
+            let record = kad::ProviderRecord::new(hash.multihash().to_vec(), peer, Vec::new());
+            keeper.store_provider(Box::new(record)).await;
+        }
+        asker.dial(None, vec![at]).await.unwrap();
+        let mut found = asker.find_providers(hash).await;
+        let found = tokio::time::timeout(Duration::from_secs(30), found.recv()).await.expect("the search ends");
+        assert_eq!(found, Some(provider.local()));
+    }
 }

@@ -121,6 +121,8 @@ pub struct Hiring {
     pool: Vec<(PeerId, Server)>,
     /// Who starts with the job.
     first: Vec<PeerId>,
+    /// How many the selection takes, this device included.
+    count: usize,
     looked: Duration,
     /// Something is known that was not at the last look.
     news: bool,
@@ -143,6 +145,7 @@ impl Hiring {
             hired: BTreeMap::new(),
             pool: Vec::new(),
             first: Vec::new(),
+            count: 0,
             looked: Duration::ZERO,
             news: false,
         };
@@ -161,6 +164,7 @@ impl Hiring {
         self.own.server = selection.servers.iter().find(|(peer, _)| peer.is_none()).map(|(_, server)| *server);
         let others = selection.servers.iter().filter_map(|(peer, server)| Some(((*peer)?, *server)));
         self.pool = others.filter(|(peer, _)| !self.hired.contains_key(peer)).take(DEVICES_MAX).collect();
+        self.count = selection.count as usize;
         self.news = true;
     }
 
@@ -356,18 +360,26 @@ impl Hiring {
     }
 
     /// Places that the wish leaves.
-    fn room(&self) -> usize {
-        let busy = self.hired.values().filter(|hired| !hired.gone).count() + usize::from(self.own.server.is_some());
-        (self.wish.max as usize).saturating_sub(busy)
+    pub fn room(&self) -> usize {
+        (self.wish.max as usize).saturating_sub(self.takes_part())
+    }
+
+    /// True while fewer take part than the wish demands.
+    pub fn lacks(&self) -> bool {
+        self.takes_part() < self.wish.min.max(1) as usize
+    }
+
+    /// How many take part, this device included.
+    fn takes_part(&self) -> usize {
+        self.hired.values().filter(|hired| !hired.gone).count() + usize::from(self.own.server.is_some())
     }
 
     /// How many of the pool make the job shorter.
     fn worth(&self, now: Duration) -> usize {
-        let busy = self.hired.values().any(|hired| !hired.gone);
         let own = match self.own.server {
             _ if !self.wish.auto => return self.pool.len(),
-            // There is nothing to measure the others by: one after the other.
-            None => return usize::from(!busy),
+            // There is nothing to measure the others by: as many as are chosen now that these are known.
+            None => return self.count.max(1).min(self.left as usize).saturating_sub(self.takes_part()),
             Some(own) => own,
         };
         let Some(work) = self.work(now) else { return 0 };

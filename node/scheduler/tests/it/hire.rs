@@ -370,6 +370,26 @@ fn newcomers_join() {
     assert_eq!((hiring.next_look(), hiring.spare(at)), (None, None));
 }
 
+/// Where this device may not work there are no parts of its own to measure others by: whoever pays when the choice is
+/// made among all that have answered is hired, and the place of one that is lost is taken.
+#[test]
+fn those_that_answer_later_join_a_job_for_others_only() {
+    let truths = [Truth::like_us(); 4];
+    let not_here = Some("only other devices were asked for".into());
+    let shape = JobShape { tasks: 64, cut: true, slots: 2, not_here, ..known(80.0) };
+    let wish = DeviceWish::auto();
+    let mut hiring = Hiring::new(&selection(&truths[..1], wish, shape.clone()), wish, even(64));
+    assert_eq!((hiring.whom(Duration::ZERO), hiring.lacks()), (vec![peer(1)], false));
+    hiring.renew(&selection(&truths[..3], wish, shape.clone()));
+    let at = hiring.next_look().unwrap();
+    assert_eq!(hiring.whom(at), [peer(2), peer(3)]);
+    (1..4).for_each(|n| hiring.refused(&peer(n)));
+    assert!(hiring.lacks());
+    hiring.renew(&selection(&truths, wish, shape));
+    let at = hiring.next_look().unwrap();
+    assert_eq!((hiring.whom(at), hiring.lacks()), (vec![peer(4)], false));
+}
+
 /// The chosen devices against the best of all subsets and all ways to share the tasks among them, found by trying:
 /// the regret of taking the first `k` in the order of scores.
 #[test]

@@ -53,6 +53,8 @@ pub enum Ask {
     MarketRemoved(msm_protocol::MarketId),
     /// A peer has told about itself, or would not.
     Told(PeerId, Option<Box<DeviceInfo>>),
+    /// A peer did not do what it had said that it would: who needs it asks it first.
+    Doubted(PeerId),
 }
 
 /// Shared by every task of one node.

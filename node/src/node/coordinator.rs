@@ -362,6 +362,7 @@ impl Coordinator {
                 }
                 self.introduce(peer);
             }
+            Ask::Doubted(peer) => self.peers.doubted(&peer),
             Ask::Job(report) => {
                 self.jobs.retain(|job| job.job_id != report.job_id);
                 self.jobs.push_front(*report);

@@ -33,7 +33,7 @@ pub struct PeerSnapshot {
     pub peer: PeerId,
     /// Its newest word about itself.
     pub info: Option<DeviceInfo>,
-    /// When it said so.
+    /// When it said so; `None` when it has shown since that it does not hold.
     pub told: Option<Instant>,
     /// Smoothed round trip of pings.
     pub rtt: Option<Duration>,
@@ -186,7 +186,7 @@ impl PeerTable {
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.connected = false;
             entry.dialling = None;
-            entry.snapshot.info = None;
+            (entry.snapshot.info, entry.snapshot.told) = (None, None);
             entry.snapshot.rtt = None;
             entry.not_before = Some(now + BACKOFF);
         }
@@ -215,6 +215,13 @@ impl PeerTable {
     pub fn told(&mut self, peer: &PeerId, info: DeviceInfo) {
         if let Some(entry) = self.entries.get_mut(peer) {
             (entry.snapshot.info, entry.snapshot.told) = (Some(info), Some(Instant::now()));
+        }
+    }
+
+    /// What it told does not hold any more.
+    pub fn doubted(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.snapshot.told = None;
         }
     }
 

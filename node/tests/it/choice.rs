@@ -1,11 +1,23 @@
 //! Which devices a job takes when nobody says how many: none for a short one, all for a long one, and the plan says why.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
-use msm_node::command::{Event, Invoke, JobReport};
+use msm_node::command::{Devices, Event, Invoke, JobReport};
+use msm_protocol::{cbor, device::DeviceInfo};
 use serde_json::{Value, json};
 
-use crate::rig::*;
+use crate::{
+    evil::{Answer, Evil, Knobs},
+    rig::*,
+};
 
 /// Parts that wait and do not compute: there are fewer cores than devices here.
 fn waiter(lab: &Lab) -> PathBuf {
@@ -118,4 +130,110 @@ async fn neighbours_that_appear_join_a_job_that_runs() {
     assert_eq!(String::from_utf8(output.to_vec()).unwrap(), parts(16).to_uppercase());
     assert_counted_once(&report);
     assert!(elsewhere(&report) > 0, "{report:?}");
+}
+
+/// A neighbour that counts how often it is asked what it is like, and says whatever is wanted.
+struct Talker {
+    evil: Evil,
+    asked: Arc<AtomicUsize>,
+    lends: Arc<AtomicBool>,
+}
+
+impl Talker {
+    /// One that lends itself for services of this market, or for nothing and never answers.
+    async fn near(node: &Node, market: Option<&Market>, lends: bool) -> Self {
+        let (asked, lends) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(lends)));
+        let mut knobs = Knobs::default();
+        if let Some(market) = market {
+            knobs = knobs.lending(market);
+        }
+        let (count, says, mut answer) = (asked.clone(), lends.clone(), knobs.device);
+        knobs.device = Box::new(move |request| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let Answer::Bytes(info) = answer(request) else { return Answer::Silence };
+            let info: DeviceInfo = cbor::from_slice(&info, info.len()).unwrap();
+            let availability = says.load(Ordering::Relaxed);
+            Answer::Bytes(cbor::to_vec(&DeviceInfo { availability, ..info }).unwrap())
+        });
+        let evil = Evil::start(knobs).await;
+        evil.dial(&node.address).await;
+        Self { evil, asked, lends }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn known_to(&self, node: &Node, lends: bool) {
+        until("it is known", SOON, async || {
+            let peers = node.peers().await;
+            peers.iter().any(|row| row.peer_id == self.evil.peer && row.availability == Some(lends)).then_some(())
+        })
+        .await;
+    }
+}
+
+fn wait_on(devices: u32, ms: u32) -> Invoke {
+    Invoke { devices: Devices::Range { min: devices, max: devices }, ..wait(ms) }
+}
+
+/// Of whom enough is known is used as it is; who is mute is asked now and then, and never waited for.
+#[tokio::test]
+async fn a_job_that_knows_enough_devices_asks_nobody_again() {
+    const JOBS: usize = 30;
+    let lab = Lab::new();
+    let market = lab.market("shop", &[waiter(&lab)]);
+    let other = lab.market("other", &[]);
+    let crew = Crew::gather(&lab, &market, 1).await;
+    let known = Talker::near(&crew.requester, Some(&other), true).await;
+    let mute = Talker::near(&crew.requester, None, true).await;
+    known.known_to(&crew.requester, true).await;
+    until("the worker is known", SOON, async || {
+        crew.requester
+            .peers()
+            .await
+            .iter()
+            .any(|row| row.peer_id == crew.workers[0].peer && row.eqs.is_some())
+            .then_some(())
+    })
+    .await;
+    let (before, start) = ([known.asked(), mute.asked()], Instant::now());
+    for _ in 0..JOBS {
+        let (report, _) = crew.requester.job(wait_on(2, 1), parts(2), |_| {}).await;
+        assert!(report.notes.is_empty(), "two were there: {report:?}");
+    }
+    // Those of the coordinator's rounds count too.
+    let seconds = start.elapsed().as_secs() as usize;
+    let asked = [known.asked() - before[0], mute.asked() - before[1]];
+    eprintln!("{JOBS} jobs in {seconds} s asked who was known and who was mute {asked:?} times");
+    assert!(asked[0] <= 3 + seconds / 10, "who was known was asked {} times", asked[0]);
+    assert!((1..=3 + seconds / 2).contains(&asked[1]), "who was mute was asked {} times", asked[1]);
+}
+
+/// What is known of a device is old when a job begins that needs it: it is asked again until it is there.
+#[tokio::test]
+async fn a_busy_device_is_asked_again_while_a_job_lacks_one() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[waiter(&lab)]);
+    let crew = Crew::gather(&lab, &market, 1).await;
+    let mut late = Talker::near(&crew.requester, Some(&market), false).await;
+    late.known_to(&crew.requester, false).await;
+    // It is asked for this one, and says that it does not lend.
+    crew.requester.job(wait_on(3, 1), parts(3), |_| {}).await;
+    let job = crew.requester.job(wait_on(3, 1_000), parts(12), |event| {
+        if matches!(event, Event::TaskStarted { .. }) {
+            late.lends.store(true, Ordering::Relaxed);
+        }
+    });
+    // It does not take it.
+    let offered = async { late.evil.jobs.recv().await.is_some() };
+    let ((report, _), offered) = tokio::join!(job, offered);
+    assert!(offered, "it was offered the job");
+    assert_counted_once(&report);
+
+    // What it said of itself is not believed any more.
+    let before = late.asked();
+    late.lends.store(false, Ordering::Relaxed);
+    crew.requester.job(wait_on(3, 1), parts(3), |_| {}).await;
+    assert!(late.asked() > before, "it was not asked");
 }

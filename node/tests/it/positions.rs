@@ -80,6 +80,11 @@ async fn a_position_comes_from_the_own_receiver_or_from_a_neighbour_who_takes_th
     for node in [&shy, &kind] {
         has_fix(node).await;
         node.has_index(&market, 2).await;
+        // Whoever says so first would do.
+        until("the phone knows of its fix", SOON, async || {
+            phone.peers().await.iter().any(|row| row.peer_id == node.peer && row.gps == Some(true)).then_some(())
+        })
+        .await;
     }
     let report = seen(&["--json", "-o", "out.txt"]).await.json();
     assert_eq!(fs::read_to_string(home.folder().join("out.txt")).unwrap(), "seen here");

@@ -55,17 +55,29 @@ pub(super) struct Choice {
     key: ServiceKey,
     /// Only devices of the requester's owner may see the input.
     private: bool,
+    /// Nobody else is to take part; anybody when it is empty.
+    named: Vec<PeerId>,
     /// Without what is known of others, which is looked up each time.
     shape: JobShape,
     pub(super) wish: DeviceWish,
 }
 
 impl Choice {
+    /// False for a device that cannot take part, whatever it says of itself.
+    pub(super) fn may_help(&self, peer: &PeerId) -> bool {
+        let named = self.named.is_empty() || self.named.contains(peer);
+        named && self.may_see(peer) && !self.ctx.trust.is_struck(peer) && !self.ctx.is_banned(peer)
+    }
+
+    fn may_see(&self, peer: &PeerId) -> bool {
+        !self.private || self.ctx.is_own(peer)
+    }
+
     /// Chooses among these.
     pub(super) fn select(&self, found: &[Found]) -> Selection {
         // Who says that its owner does not trust the market would refuse: not counted among those that could help. Nor
         // does anybody else see what a private service is given.
-        let may_see = |found: &Found| !self.private || self.ctx.is_own(&found.candidate.peer);
+        let may_see = |found: &Found| self.may_see(&found.candidate.peer);
         let (willing, others): (Vec<_>, Vec<_>) =
             found.iter().partition(|found| found.trusts(&self.market) && may_see(found));
         let candidates: Vec<_> = willing.iter().map(|found| found.candidate.clone()).collect();
@@ -101,34 +113,64 @@ impl Choice {
 }
 
 /// Who is around, as far as it is known when the job begins.
+#[derive(Default)]
 pub(super) struct Around {
     pub(super) found: Vec<Found>,
-    /// Questions to the others, when the job does not wait for them.
+    /// Questions to others, for which the job does not wait; `None` when it is for nobody else.
     pub(super) asks: Option<Asks>,
+    /// Neighbours that may take part, whatever is known of them.
+    there: usize,
 }
 
 impl Invocation {
-    /// Looks for others: at length when the job needs them, otherwise as far as it takes no time.
-    pub(super) async fn discover(&self, resolved: &Resolved) -> Around {
-        let (wish, need) = (wanted(resolved), &resolved.need);
-        if self.invoke.local {
-            return Around { found: Vec::new(), asks: None };
-        }
+    /// Looks for others. A job that needs them waits until as many fit as it needs, or everybody has answered; the others
+    /// have no reason to wait.
+    pub(super) async fn discover(&self, resolved: &Resolved, own: &DeviceInfo) -> Around {
+        let (wish, need, plan) = (wanted(resolved), &resolved.need, self.invoke.plan);
         let named = &self.invoke.peers;
         let here = resolved.not_here.is_none() && self.could(need) && !self.invoke.remote_only;
-        let wants_others =
-            !here || !named.is_empty() || self.invoke.plan || wish.min > 1 || resolved.installed.manifest.work.remote;
+        let needs_others =
+            !here || !named.is_empty() || plan || wish.min > 1 || resolved.installed.manifest.work.remote;
         // Who asks for a position is told of the neighbours that were not needed for it.
-        if wants_others || need.gps {
-            let mut found = discover::candidates(&self.ctx).await;
-            found.retain(|found| named.is_empty() || named.contains(&found.candidate.peer));
-            return Around { found, asks: None };
+        if self.invoke.local || !(needs_others || need.gps || wish.max > 1) {
+            return Around::default();
         }
-        if wish.max == 1 {
-            return Around { found: Vec::new(), asks: None };
+        if needs_others || need.gps {
+            discover::settle(&self.ctx).await;
         }
-        let (found, asks) = discover::at_once(&self.ctx).await;
-        Around { found, asks: Some(asks) }
+        let mut neighbours = discover::neighbours(&self.ctx).await;
+        neighbours.retain(|it| named.is_empty() || named.contains(&it.peer));
+        let mut found: Vec<_> = neighbours.iter().filter_map(|it| it.found.clone()).collect();
+        let choice = self.choice(resolved, own, wish, Cut::Freely);
+        let fitting = |found: &[Found]| {
+            let selection = choice.select(found);
+            let fitting: Vec<_> = selection.servers.into_iter().map(|(peer, _)| peer).collect();
+            let named = named.iter().all(|peer| fitting.contains(&Some(*peer)));
+            let enough = named && fitting.len() >= wish.min.max(1) as usize;
+            (fitting, enough && !plan)
+        };
+        // A plan tells of everybody.
+        let lacking = needs_others.then(|| fitting(&found)).and_then(|(fitting, enough)| (!enough).then_some(fitting));
+        let mut asks = Asks::default();
+        for neighbour in &neighbours {
+            let fits = lacking.as_ref().is_some_and(|fitting| fitting.contains(&Some(neighbour.peer)));
+            if (plan || choice.may_help(&neighbour.peer)) && neighbour.is_asked(&self.ctx, lacking.is_some(), fits) {
+                asks.ask(&self.ctx, neighbour);
+            }
+        }
+        if lacking.is_some() {
+            let wait = async {
+                while let Some(answer) = asks.next(&self.ctx).await {
+                    let Some(news) = answer else { continue };
+                    discover::renew(&mut found, news);
+                    if fitting(&found).1 {
+                        break;
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(discover::ANSWER, wait).await;
+        }
+        Around { found, asks: Some(asks), there: neighbours.len() }
     }
 
     /// What a choice of devices for this job rests on.
@@ -165,7 +207,8 @@ impl Invocation {
         };
         let (ctx, market, need) = (self.ctx.clone(), resolved.market, resolved.need.clone());
         let private = resolved.installed.manifest.work.private;
-        Choice { ctx, market, need, own: own.clone(), key, private, shape, wish }
+        let named = self.invoke.peers.clone();
+        Choice { ctx, market, need, own: own.clone(), key, private, named, shape, wish }
     }
 
     fn service_key(&self, resolved: &Resolved) -> ServiceKey {
@@ -175,8 +218,9 @@ impl Invocation {
     /// Into how many tasks to cut the input: four for each device that will share them, as far as that is known.
     pub(super) fn tasks_wanted(&self, resolved: &Resolved, own: &DeviceInfo, around: &Around) -> u32 {
         let wish = wanted(resolved);
-        let there = (around.found.len() + around.asks.as_ref().map_or(0, Asks::len)) as u32 + 1;
-        let young = around.asks.is_some() && self.ctx.started.elapsed() < discover::FIRST_NEIGHBOUR;
+        let there = around.there as u32 + 1;
+        let alone = || !self.ctx.settled.initialized() && self.ctx.started.elapsed() < discover::FIRST_NEIGHBOUR;
+        let young = around.asks.is_some() && alone();
         let there = if young { there.max(UNKNOWN_DEVICES) } else { there };
         let before = self.choice(resolved, own, wish, Cut::Freely).select(&around.found);
         let devices = match (wish.auto, before.sure) {

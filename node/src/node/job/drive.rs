@@ -120,6 +120,7 @@ impl Invocation {
             expected: 0,
             links: hiring.found().iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
             hiring,
+            in_doubt: false,
             terms,
             reports,
             journal: self.journal.clone().filter(|_| op == TaskOp::Run),
@@ -191,6 +192,8 @@ pub(super) struct Driver<'a> {
     pub(super) links: HashMap<PeerId, (Duration, u32)>,
     /// Who is hired, and when.
     pub(super) hiring: &'a mut Hiring,
+    /// The one device that works on the job failed a task: another one has to say so too, or to do better.
+    pub(super) in_doubt: bool,
     /// What every worker is offered.
     pub(super) terms: Arc<Terms>,
     /// For the streams of those that are hired later.
@@ -236,6 +239,13 @@ impl Driver<'_> {
         false
     }
 
+    /// Has another device do what one could not.
+    pub(super) fn second_opinion(&mut self) {
+        if self.in_doubt && self.hire_spare() {
+            self.in_doubt = false;
+        }
+    }
+
     fn work_here(&mut self) {
         self.joined(Worker::Local, Some(self.resolved.installed.engine));
         let credit = self.ctx.own_slot_count as u32;
@@ -247,6 +257,7 @@ impl Driver<'_> {
         let mut markets = self.ctx.markets.subscribe();
         let mut strikes = self.ctx.trust.strikes();
         let end = loop {
+            self.second_opinion();
             self.expect();
             let end = self.carry_out().await;
             // What arrived is kept by now, or thrown away.
@@ -255,7 +266,7 @@ impl Driver<'_> {
             if let Some(end) = end {
                 break end;
             }
-            if self.remotes.is_empty() && self.no_local() && !self.hire_spare() {
+            if self.remotes.is_empty() && self.no_local() && !self.hire_spare() && !self.hiring.may_find() {
                 break End::Failed(self.nobody());
             }
             let timeout = self.state.next_timeout();

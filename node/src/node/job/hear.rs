@@ -4,10 +4,19 @@ use msm_sandbox::Work;
 use msm_scheduler::{Input, Worker};
 
 use super::{drive::Driver, remote::FromRemote, tile::Core};
-use crate::{blob::Blob, command::Event, node::fetch::BAN};
+use crate::{
+    blob::Blob,
+    command::Event,
+    node::{context::Ask, fetch::BAN},
+};
 
 impl Driver<'_> {
     pub(super) async fn hear(&mut self, report: FromRemote) {
+        if let FromRemote::Refused(peer, _)
+        | FromRemote::Input(Input::WorkerLost { worker: Worker::Remote(peer), .. }, _) = &report
+        {
+            self.ctx.tell(Ask::Doubted(*peer)).await;
+        }
         match report {
             FromRemote::Input(input, bytes) => {
                 if let (Input::Result { worker: Worker::Remote(peer), attempt, .. }, Some((bytes, _))) =
@@ -21,10 +30,8 @@ impl Driver<'_> {
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
                     Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
                         self.failed(*peer, *attempt, refusal);
-                        // Another one has to say so too, or to do better.
-                        if self.remotes.len() == 1 && self.no_local() {
-                            self.hire_spare();
-                        }
+                        self.in_doubt |= self.remotes.len() == 1 && self.no_local();
+                        self.second_opinion();
                     }
                     _ => {}
                 }

@@ -7,11 +7,11 @@ use std::{
 
 use msm_protocol::PeerId;
 use msm_scheduler::{Input, Output, Selection, hire::Shown};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     choose::Choice,
-    discover::{self, Asks, Found},
+    discover::{self, Asks, Found, Neighbour},
 };
 use crate::node::context::Context;
 
@@ -24,6 +24,11 @@ pub(super) struct Hiring {
     asks: Asks,
     /// Who is connected, while newcomers are welcome.
     connected: Option<watch::Receiver<Arc<Vec<PeerId>>>>,
+    /// When what is known of the others is looked at again.
+    look_around: Instant,
+    looking: Option<JoinHandle<Vec<Neighbour>>>,
+    /// All others were asked because nobody was left.
+    was_last: bool,
     here: bool,
     /// The clock of the job: set when it begins.
     started: Instant,
@@ -54,6 +59,9 @@ impl Hiring {
             found: found.to_vec(),
             asks: asks.unwrap_or_default(),
             connected,
+            look_around: Instant::now() + discover::ASK_AGAIN,
+            looking: None,
+            was_last: false,
             started: Instant::now(),
         }
     }
@@ -98,22 +106,40 @@ impl Hiring {
         self.decides.spare(self.now())
     }
 
-    /// How many others could be hired now.
+    /// How many others could be hired now, or when they have answered.
     pub(super) fn spares(&self) -> usize {
-        self.decides.spares()
+        self.decides.spares() + self.asks.len()
     }
 
-    /// Waits until there is somebody to hire; for ever when there cannot be. May be dropped at any point.
+    /// Nobody works on the job: whether somebody else may still be found. Who was busy when the job began is asked again,
+    /// once.
+    pub(super) fn may_find(&mut self) -> bool {
+        if self.connected.is_some() && !std::mem::replace(&mut self.was_last, true) {
+            self.look();
+        }
+        self.looking.is_some() || self.asks.len() > 0
+    }
+
+    fn look(&mut self) {
+        self.look_around = Instant::now() + discover::ASK_AGAIN;
+        let ctx = self.ctx.clone();
+        self.looking.get_or_insert_with(|| tokio::spawn(async move { discover::neighbours(&ctx).await }));
+    }
+
+    /// Waits until there is somebody to hire, or nobody is asked any more; for ever when neither can be. May be dropped at
+    /// any point.
     pub(super) async fn next(&mut self) -> Vec<PeerId> {
         loop {
             let whom = self.decides.whom(self.now());
             if !whom.is_empty() {
                 return whom;
             }
-            let look = self.decides.next_look();
+            let look = self.decides.next_look().map(|at| self.started + at);
+            let around = self.connected.is_some() && self.looking.is_none() && self.decides.room() > 0;
+            let at = look.into_iter().chain(around.then_some(self.look_around)).min();
             let at_look = async {
-                match look {
-                    Some(at) => tokio::time::sleep_until((self.started + at).into()).await,
+                match at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -126,19 +152,68 @@ impl Hiring {
                 }
                 std::future::pending().await
             };
+            let seen = async {
+                match &mut self.looking {
+                    Some(looking) => looking.await.unwrap_or_default(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = at_look => {}
-                peers = news => discover::ask_newcomers(&self.ctx, &peers, &self.found, &mut self.asks),
-                Some(answer) = self.asks.join_next(), if !self.asks.is_empty() => self.add(answer.ok().flatten()),
+                () = at_look => if around && self.look_around <= Instant::now() {
+                    self.look();
+                },
+                peers = news => self.newcomers(&peers),
+                neighbours = seen => {
+                    self.looking = None;
+                    self.look_at(neighbours);
+                    if self.asks.len() == 0 {
+                        return self.decides.whom(self.now());
+                    }
+                }
+                Some(answer) = self.asks.next(&self.ctx) => {
+                    self.add(answer);
+                    if self.asks.len() == 0 {
+                        return self.decides.whom(self.now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks those that nothing is known of.
+    fn newcomers(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            let is_known = self.found.iter().any(|found| found.candidate.peer == *peer);
+            if !is_known && self.choice.may_help(peer) {
+                discover::ask_newcomer(&self.ctx, *peer, &mut self.asks);
+            }
+        }
+    }
+
+    /// What the coordinator was told meanwhile; while devices are missing, those that do not fit are asked again.
+    fn look_at(&mut self, neighbours: Vec<Neighbour>) {
+        let hired: Vec<PeerId> = self.decides.hired().collect();
+        let others: Vec<_> = neighbours
+            .into_iter()
+            .filter(|other| !hired.contains(&other.peer) && self.choice.may_help(&other.peer))
+            .collect();
+        others.iter().filter_map(|other| other.found.clone()).for_each(|news| discover::renew(&mut self.found, news));
+        let selection = self.choice.select(&self.found);
+        self.decides.renew(&selection);
+        if self.decides.lacks() {
+            for other in others {
+                let fits = selection.servers.iter().any(|(peer, _)| *peer == Some(other.peer));
+                if other.is_asked(&self.ctx, true, fits) {
+                    self.asks.ask(&self.ctx, &other);
+                }
             }
         }
     }
 
     /// Somebody has answered: the choice is made again.
     fn add(&mut self, answer: Option<Found>) {
-        let Some(found) = answer else { return };
-        self.found.retain(|known| known.candidate.peer != found.candidate.peer);
-        self.found.push(found);
+        let Some(news) = answer else { return };
+        discover::renew(&mut self.found, news);
         let selection = self.choice.select(&self.found);
         self.decides.renew(&selection);
     }

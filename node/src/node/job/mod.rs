@@ -209,11 +209,11 @@ impl Invocation {
         }
         self.begin("discover");
         let own = self.ctx.device();
-        let around = self.discover(&resolved).await;
+        let around = self.discover(&resolved, &own).await;
         self.end("discover");
 
         let want = self.tasks_wanted(&resolved, &own, &around);
-        let Around { found, asks } = around;
+        let Around { found, asks, .. } = around;
         let remote = resolved.installed.manifest.work.remote;
         if remote && self.invoke.plan {
             // Cutting the input would do half of the job.

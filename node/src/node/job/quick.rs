@@ -20,7 +20,10 @@ use super::{Invocation, ask::Resolved, random_share};
 use crate::{
     blob::Blob,
     command::{self, Event, JobDevice, Redundancy as Wish},
-    node::lanes::{Desk, JobTerms, LaneKey, Lanes, Report},
+    node::{
+        context::Ask,
+        lanes::{Desk, JobTerms, LaneKey, Lanes, Report},
+    },
 };
 
 /// What a small call may take besides the time of its service: a lane is offered, the package fetched, other calls go
@@ -57,6 +60,7 @@ impl Invocation {
             }
             other => {
                 tracing::debug!(peer = peer.short(), ?other, "a small call goes the general way");
+                self.ctx.tell(Ask::Doubted(peer)).await;
                 None
             }
         }

@@ -75,6 +75,8 @@ pub struct Coordinator {
     nameless: HashSet<PeerId>,
     /// When it was last told.
     announced: Option<Instant>,
+    /// What the newest presence message was about: its time, and whether this device lent.
+    present: (u64, bool),
 }
 
 impl Coordinator {
@@ -98,6 +100,7 @@ impl Coordinator {
             routed: false,
             nameless: HashSet::new(),
             announced: None,
+            present: (0, false),
         }
     }
 
@@ -128,6 +131,7 @@ impl Coordinator {
                 _ = sync.tick() => self.spawn_sync(),
                 _ = announce.tick() => {
                     pause::look(&self.ctx);
+                    self.tell_lending().await;
                     self.announce().await;
                 }
             }
@@ -299,6 +303,11 @@ impl Coordinator {
             // Old ones are replayed to have us dial: not passed on, not acted on.
             Some((_, presence)) if markets::now().abs_diff(presence.time) > PRESENCE_AGE => Verdict::Ignore,
             Some((peer, presence)) => {
+                if self.ctx.connected.borrow().contains(&peer)
+                    && self.rates.allow(peer, Kind::Presence, Instant::now()) == Allowed::Yes
+                {
+                    self.spawn_device_query(peer);
+                }
                 for address in presence.addresses.iter().take(PRESENCE_DIALLED).filter_map(|text| text.parse().ok()) {
                     self.discovered(peer, &address, FoundBy::Gossip).await;
                 }
@@ -419,9 +428,19 @@ impl Coordinator {
         }
     }
 
+    /// Neighbours that hear of this device ask it what it is like: at once when it begins or ends to lend, whatever made
+    /// it. Two messages of one second would be one.
+    async fn tell_lending(&mut self) {
+        let (time, lent) = self.present;
+        if lent != self.ctx.lending().is_ok() && time != markets::now() {
+            self.tell_presence().await;
+        }
+    }
+
     async fn tell_presence(&mut self) {
         let addresses = dialable(&self.listening).into_iter().take(PRESENCE_ADDRESSES).map(|a| a.to_string()).collect();
         let presence = Presence { v: 1, time: markets::now(), addresses };
+        self.present = (presence.time, self.ctx.lending().is_ok());
         if let Ok(bytes) = Envelope::sign(&presence, &[&self.ctx.key]).and_then(|envelope| envelope.to_vec()) {
             self.ctx.net.publish_presence(bytes).await;
         }

@@ -25,6 +25,8 @@ pub enum Kind {
     Gossip,
     /// Updates of a market that a peer's words make us ask for.
     Sync,
+    /// Presence messages that make us ask a peer what it is like.
+    Presence,
     /// Provider records to be stored here.
     Provide,
     /// Job offers. Tasks inside an accepted job are bounded by credit.
@@ -43,6 +45,8 @@ impl Kind {
             // A mesh peer passes on everybody's presence (one in 30 s each) and the heads of a few markets.
             Self::Gossip => (10.0, 100.0),
             Self::Sync => (0.5, 20.0),
+            // Every 30 s, and when it begins or ends to lend.
+            Self::Presence => (0.5, 10.0),
             // An honest node announces at most 256 blobs, again when the network grows; a flood fills the store.
             Self::Provide => (2.0, 256.0),
             Self::Offer => (20.0, 100.0),

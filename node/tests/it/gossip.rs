@@ -83,6 +83,30 @@ async fn a_node_that_is_told_to_leave_says_so() {
     }
 }
 
+/// Who begins or ends to lend says that it is there, and who hears that asks it what it is like.
+#[tokio::test]
+async fn neighbours_learn_soon_that_a_device_is_lent_or_not() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[lab.grind()]);
+    let home = lab.home("worker");
+    market.served_by(&home);
+    let worker = Node::start(&home, &[]).await;
+    let phone = Node::start_near(&lab.requester("phone"), &worker).await;
+    let flips = async {
+        for lends in [false, true].into_iter().cycle().take(8) {
+            let command = if lends { Command::Resume } else { Command::Pause { for_s: None } };
+            worker.ask(command).await.unwrap();
+            until("the other knows", SOON, async || {
+                let peers = phone.peers().await;
+                peers.iter().any(|row| row.peer_id == worker.peer && row.availability == Some(lends)).then_some(())
+            })
+            .await;
+        }
+    };
+    // Without it each would take the 10 s after which everybody is asked anyway.
+    tokio::time::timeout(SOON, flips).await.expect("eight in the time of three");
+}
+
 /// Gossip that means nothing is not passed on and hurts nobody.
 #[tokio::test]
 async fn garbage_gossip_is_not_passed_on() {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::AsyncWriteExt;
 use libp2p::Stream;
 use msm_node::{
     command::{Command, Devices, Door, ErrorCode, Event, GrantWish, Invoke, JobReport, Redundancy, Reply, Request},
@@ -33,6 +34,15 @@ const PARTS_AFTER_A_LIE: usize = 30;
 /// What a liar makes of the right output of a task; nothing for the right one.
 type Lie = Box<dyn FnMut(u32) -> bool + Send>;
 
+/// How a liar works.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// Time for each task.
+    delay: Duration,
+    /// It closes the stream after so many results and signs for none.
+    flees_after: Option<usize>,
+}
+
 /// A worker that is honest but for some tasks. It ends when it is dropped.
 struct Liar {
     peer: PeerId,
@@ -53,7 +63,11 @@ impl Liar {
         delay: Duration,
         lies: impl FnMut(u32) -> bool + Send + 'static,
     ) -> Self {
-        let mut evil = Evil::start(Knobs::default().lending(market)).await;
+        let evil = Evil::start(Knobs::default().lending(market)).await;
+        Self::join(evil, crew, Way { delay, ..Way::default() }, lies).await
+    }
+
+    async fn join(mut evil: Evil, crew: &Crew, way: Way, lies: impl FnMut(u32) -> bool + Send + 'static) -> Self {
         evil.dial(&crew.requester.address).await;
         until("the requester sees the liar", SOON, async || {
             let peers = crew.requester.peers().await;
@@ -68,7 +82,7 @@ impl Liar {
             let mut streams = tokio::task::JoinSet::new();
             while let Some(stream) = evil.jobs.recv().await {
                 let key = SecretKey::from_seed(&seed);
-                streams.spawn(serve(stream, key, lies.clone(), told.clone(), delay));
+                streams.spawn(serve(stream, key, lies.clone(), told.clone(), way));
             }
         });
         Self { peer, answers, task }
@@ -91,25 +105,29 @@ impl Drop for Liar {
     }
 }
 
-async fn serve(
-    mut stream: Stream,
-    key: SecretKey,
-    lies: Arc<Mutex<Lie>>,
-    answers: Arc<Mutex<Vec<bool>>>,
-    delay: Duration,
-) {
+async fn serve(mut stream: Stream, key: SecretKey, lies: Arc<Mutex<Lie>>, answers: Arc<Mutex<Vec<bool>>>, way: Way) {
     let Some(mut lane) = accept(&mut stream).await else { return };
+    let mut given_up = 0;
     while let Some(given) = next_task(&mut stream, &mut lane).await {
         let params: serde_json::Value = serde_json::from_str(&given.job.params).unwrap();
         let rounds = params["rounds"].as_u64().unwrap() as usize;
-        tokio::time::sleep(delay).await;
+        tokio::time::sleep(way.delay).await;
         let mut output = grind(&given.input, rounds).into_bytes();
         let lie = (lies.lock().unwrap())(given.task.task);
         if lie {
             output[0] ^= 1;
         }
         answers.lock().unwrap().push(lie);
-        if !answer(&mut stream, &key, &given, &output).await {
+        let Some(last) = way.flees_after else {
+            if !answer(&mut stream, &key, &given, &output).await {
+                return;
+            }
+            continue;
+        };
+        given_up += 1;
+        let told = wire::send(&mut stream, &ToRequester::Result(Box::new(result(given.task.id, &output)))).await;
+        if !told || given_up == last {
+            let _ = stream.close().await;
             return;
         }
     }
@@ -396,6 +414,54 @@ async fn b72_a_score_that_is_a_lie_gets_two_parts() {
     assert_counted_once(&report);
     let (parts, _) = *given.lock().unwrap();
     assert!((1..=2).contains(&parts), "{parts} parts before its first answer");
+}
+
+/// Runs a job with a worker that was right for long, gives two more results, wrong or right, and is gone before anybody
+/// has its word for them.
+async fn with_one_that_flees(lies: bool) -> (Lab, Crew, Liar, JobReport) {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[lab.grind()]);
+    let mut crew = Crew::gather(&lab, &market, 1).await;
+    crew.warm(&grind_on(2, 10), lines(12)).await;
+    let evil = Evil::start(Knobs::default().lending(&market)).await;
+    // Only one in fifty of its results would be looked at.
+    crew.requester.leave().await;
+    let trusted = format!("[[worker]]\npeer = \"{}\"\nin-a-row = 1000\n", evil.peer);
+    fs::write(crew.requester.home.trust_file(), trusted).unwrap();
+    crew.requester = Node::start(&crew.requester.home, &["--peer", &crew.workers[0].address]).await;
+    crew.requester.sees(&[&crew.workers[0]]).await;
+    let liar = Liar::join(evil, &crew, Way { flees_after: Some(2), ..Way::default() }, move |_| lies).await;
+    let text = lines(40);
+    let (report, output) = crew.requester.job(grind_on(3, ROUNDS), text.clone(), |_| {}).await;
+    assert!(output == grind(&text, ROUNDS as usize), "the bytes of a local run: {report:?}");
+    assert_counted_once(&report);
+    assert!(liar.answers.lock().unwrap().len() >= 2, "it was given tasks: {report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("left before it signed for 2 of its results")), "{report:?}");
+    assert!(report.checks.rows.iter().filter(|row| row.peer_id == liar.peer).count() >= 1, "{report:?}");
+    (lab, crew, liar, report)
+}
+
+#[tokio::test]
+async fn a_liar_that_is_gone_before_it_signs_gains_nothing() {
+    let (_lab, crew, liar, report) = with_one_that_flees(true).await;
+    assert_eq!(struck(&report), HashSet::from([liar.peer]), "{report:?}");
+    let row = &report.checks.struck[0];
+    assert!(row.why.ends_with("it lied, and left before signing") && row.evidence.is_none(), "{row:?}");
+    let why = why_not(&crew.requester, liar.peer, 3).await.expect("it is not used");
+    assert!(why.starts_with("struck out: ") && why.contains("left before signing"), "{why}");
+}
+
+/// A phone that loses its network is no liar: its results are confirmed and count, and that it left is remembered.
+#[tokio::test]
+async fn one_that_is_gone_before_it_signs_and_was_right_is_only_checked_more() {
+    let (_lab, crew, liar, report) = with_one_that_flees(false).await;
+    assert!(struck(&report).is_empty() && report.checks.right == report.checks.compared, "{report:?}");
+    assert_eq!(why_not(&crew.requester, liar.peer, 3).await, None);
+    until("that it left is on disk", SOON, async || {
+        let kept = fs::read_to_string(crew.requester.home.trust_file()).unwrap();
+        kept.contains("left-unsigned = 1").then_some(())
+    })
+    .await;
 }
 
 /// What cannot be compared is not checked, and whoever asks for it is told.

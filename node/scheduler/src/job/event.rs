@@ -77,6 +77,14 @@ pub enum Input {
         /// For people.
         reason: String,
     },
+    /// A worker's stream has ended, and it never signed for these results of it. Said before `WorkerLost`. What nobody
+    /// has confirmed of them is compared with somebody's who stands for it.
+    Unsigned {
+        /// Who.
+        worker: Worker,
+        /// Tasks, and what it said; of others than its answers nothing is thought.
+        claims: Vec<(u32, ContentHash)>,
+    },
     /// A worker's stream or connection ended. May be repeated, and may be said of strangers.
     WorkerLost {
         /// Who.

@@ -4,7 +4,7 @@
 //! two differ, this device decides if it can, and otherwise others are asked. Only an output can be a lie, because only
 //! an output is signed: who says that the guest failed is just not believed alone.
 
-use msm_protocol::{Refusal, RefusalCode, job::AttemptRef};
+use msm_protocol::{ContentHash, Refusal, RefusalCode, job::AttemptRef};
 
 use super::{
     JobState, OnLoss, Output, OutputId, Redundancy, VOTES_MAX, WORKERS, Why, Worker,
@@ -31,7 +31,9 @@ impl JobState {
         match self.config.redundancy {
             Redundancy::Agree { agree, of } => (agree, of),
             // Two that contradict each other are no answer, whatever became of the one that they were to check.
-            _ if task.check == Check::Open || task.disputed() => (2, VOTES_MAX),
+            _ if task.disputed() => (2, VOTES_MAX),
+            // Instead of a word that nobody stands for, or beside one.
+            _ if task.check == Check::Open => (if task.unsigned().is_some() { 1 } else { 2 }, VOTES_MAX),
             _ => (1, 1),
         }
     }
@@ -55,12 +57,12 @@ impl JobState {
         if task.running().any(|attempt| attempt.worker == Worker::Local) {
             return 0;
         }
-        let (running, answered) = (task.running().count() as u32, task.answers.len() as u32);
-        let asked = running + answered;
-        if asked == 0 || (task.accepted.is_some() && task.check != Check::Open) {
+        let (running, votes) = (task.running().count() as u32, task.votes().count() as u32);
+        let nobody = running == 0 && task.answers.is_empty();
+        if nobody || (task.accepted.is_some() && task.check != Check::Open) {
             return 0;
         }
-        let room = self.quorum(task).1.saturating_sub(asked);
+        let room = self.quorum(task).1.saturating_sub(running + votes);
         self.missing_answers(task).saturating_sub(running).min(room)
     }
 
@@ -102,6 +104,7 @@ impl JobState {
         let newcomer = task.accepted.is_some_and(|accepted| {
             self.members.get(&accepted.worker).is_some_and(|member| member.trust.in_a_row < CHECK_FIRST)
         });
+        let doubted = disputed || newcomer || task.unsigned().is_some();
         let voted = task.accepted.is_none();
         let place = |queue: &mut std::collections::BTreeSet<u32>, here: bool| {
             if here {
@@ -110,9 +113,9 @@ impl JobState {
                 queue.remove(&index)
             };
         };
-        place(&mut self.urgent, waits && (disputed || newcomer));
-        place(&mut self.votes, waits && voted && !disputed);
-        place(&mut self.checks, waits && !voted && !disputed && !newcomer);
+        place(&mut self.urgent, waits && doubted);
+        place(&mut self.votes, waits && voted && !doubted);
+        place(&mut self.checks, waits && !voted && !doubted);
     }
 
     // ---- Answers ---------------------------------------------------------------------------------------------------
@@ -120,13 +123,18 @@ impl JobState {
     /// A worker has answered: accepts, keeps or drops its answer, and everything that follows from it.
     pub(super) fn answer(&mut self, worker: Worker, which: AttemptRef, output: OutputId) {
         let Some(task) = self.tasks.get_mut(which.task as usize) else { return };
-        task.answers.push(Answer { worker, attempt: which.attempt, output });
+        task.answers.push(Answer { worker, attempt: which.attempt, output, signed: true });
         self.judge(which.task, Some(which.attempt));
         self.punish();
     }
 
     /// Decides about a task if its answers do. `arrived` is the attempt whose bytes are new.
     fn judge(&mut self, index: u32, arrived: Option<u32>) {
+        let Some(task) = self.tasks.get(index as usize) else { return };
+        // A word that nobody stands for is none against one that somebody does, where this device cannot say who lies.
+        if let Some(worker) = task.unsigned().filter(|_| task.disputed() && !self.local_can(task)) {
+            self.void(index, worker);
+        }
         let Some(task) = self.tasks.get(index as usize) else { return };
         let own = task.answers.iter().find(|answer| answer.worker == Worker::Local).map(|answer| answer.output);
         let (agree, of) = self.quorum(task);
@@ -184,7 +192,7 @@ impl JobState {
     }
 
     fn accept(&mut self, index: u32, answer: Answer) -> Accepted {
-        let Answer { worker, attempt, output } = answer;
+        let Answer { worker, attempt, output, .. } = answer;
         let accepted = Accepted { worker, attempt: Some(attempt), output };
         if let Some(task) = self.tasks.get_mut(index as usize) {
             task.accepted = Some(accepted);
@@ -221,12 +229,21 @@ impl JobState {
         let mut trust = member.trust;
         trust.in_a_row = trust.in_a_row.saturating_add(member.pending);
         let drawn = doubted || lot < trust.check_share();
-        if drawn && let Some(task) = self.tasks.get_mut(index as usize) {
-            task.check = Check::Open;
+        if drawn {
+            self.open_check(index, worker);
+        }
+        drawn
+    }
+
+    /// The output of this worker is to be compared, if it is not already.
+    fn open_check(&mut self, index: u32, worker: Worker) {
+        let (Some(task), Some(member)) = (self.tasks.get_mut(index as usize), self.members.get_mut(&worker)) else {
+            return;
+        };
+        if std::mem::replace(&mut task.check, Check::Open) != Check::Open {
             member.pending += 1;
             self.open_checks += 1;
         }
-        drawn
     }
 
     /// All answers are in: who was right has earned some trust, who was not is a liar.
@@ -241,7 +258,8 @@ impl JobState {
             task.check = if own { Check::Confirmed } else { Check::None };
             return;
         }
-        let witnesses = || answers.iter().filter(|answer| answer.output == right).map(|answer| answer.worker);
+        let witnesses =
+            || answers.iter().filter(|answer| answer.signed && answer.output == right).map(|answer| answer.worker);
         for answer in answers.iter().filter(|answer| answer.worker != Worker::Local) {
             let worker = answer.worker;
             let Some(by) = witnesses().filter(|witness| *witness != worker).min() else { continue };
@@ -319,13 +337,27 @@ impl JobState {
         back
     }
 
-    /// Removes what a liar said about one task.
+    /// Removes what a worker said about one task, and goes on with what is left.
     fn disbelieve(&mut self, index: u32, worker: Worker) {
+        if !self.void(index, worker) {
+            return;
+        }
         let Some(task) = self.tasks.get(index as usize) else { return };
+        if task.answers.is_empty() {
+            self.requeue(index);
+            self.give_back(vec![index]);
+        } else {
+            self.judge(index, None);
+        }
+    }
+
+    /// Removes what a worker said about one task, unless it was confirmed; false when that is nothing.
+    fn void(&mut self, index: u32, worker: Worker) -> bool {
+        let Some(task) = self.tasks.get(index as usize) else { return false };
         let accepted = task.accepted.filter(|accepted| accepted.worker == worker && task.check != Check::Confirmed);
         let answer = task.answers.iter().find(|answer| answer.worker == worker).copied();
         if accepted.is_none() && answer.is_none() {
-            return;
+            return false;
         }
         if let Some(accepted) = accepted {
             self.withdraw(index, accepted);
@@ -342,13 +374,7 @@ impl JobState {
             let attempt = AttemptRef { task: index, attempt };
             self.outputs.push_back(Output::Dropped { attempt, worker, why: RefusalCode::StaleLease });
         }
-        let Some(task) = self.tasks.get(index as usize) else { return };
-        if task.answers.is_empty() {
-            self.requeue(index);
-            self.give_back(vec![index]);
-        } else {
-            self.judge(index, None);
-        }
+        true
     }
 
     /// The accepted output of a task is void.
@@ -370,12 +396,53 @@ impl JobState {
         self.outputs.push_back(Output::Withdrawn { task: index, worker: accepted.worker });
     }
 
+    // ---- Words that nobody stands for ------------------------------------------------------------------------------
+
+    /// A worker has left and never signed for these of its answers.
+    pub(super) fn unsigned(&mut self, worker: Worker, claims: &[(u32, ContentHash)]) {
+        let Some(member) = self.members.get_mut(&worker).filter(|member| !member.trust.struck) else { return };
+        if self.over || worker == Worker::Local || claims.is_empty() {
+            return;
+        }
+        member.trust.left_unsigned();
+        // Nothing new for one that is gone in a moment, least of all what it gets no vote on.
+        member.leaving = true;
+        for (index, claimed) in claims {
+            if self.over || self.config.redundancy == Redundancy::None {
+                break;
+            }
+            self.is_unsigned(*index, worker, *claimed);
+        }
+        self.punish();
+    }
+
+    /// A vote is dropped. An output that counts stays until somebody has said otherwise: most that leave are honest.
+    fn is_unsigned(&mut self, index: u32, worker: Worker, claimed: ContentHash) {
+        let Some(task) = self.tasks.get_mut(index as usize) else { return };
+        let answered = task.answers.iter().any(|it| it.worker == worker && it.output.hash == claimed);
+        match task.accepted.filter(|accepted| accepted.worker == worker && accepted.output.hash == claimed) {
+            None if answered => return self.disbelieve(index, worker),
+            Some(Accepted { attempt: Some(attempt), output, .. }) if task.check != Check::Confirmed => {
+                task.answers.retain(|answer| answer.worker != worker);
+                task.answers.push(Answer { worker, attempt, output, signed: false });
+                self.open_check(index, worker);
+            }
+            _ => return,
+        }
+        self.unsigned += 1;
+        self.judge(index, None);
+    }
+
     // ---- What cannot be decided ------------------------------------------------------------------------------------
 
     /// Nothing runs: checks that nobody is left to make are given up, those that found no two different answers.
     pub(super) fn waive_checks(&mut self) {
         let waiting: Vec<u32> = self.checks.iter().chain(&self.urgent).copied().collect();
         for index in waiting {
+            if self.tasks.get(index as usize).is_some_and(|task| task.unsigned().is_some()) {
+                // This device may have failed to say who lies.
+                self.judge(index, None);
+            }
             let Some(task) = self.tasks.get(index as usize) else { continue };
             let someone =
                 || self.members.values().any(|member| member.usable() && self.may_judge(index, member.worker));
@@ -389,6 +456,7 @@ impl JobState {
             self.unchecked += 1;
             self.requeue(index);
         }
+        self.punish();
     }
 
     /// A task with different answers or too few that nobody is left to decide about.

@@ -16,8 +16,8 @@
 //! - **Stragglers.** When nothing is left to hand out, an idle worker makes a second attempt at what is late, or at what
 //!   it would have done well before whoever holds it; the first good answer wins.
 //! - **Checks and votes.** Results of other devices are compared with each other or with this device's, as
-//!   [`Redundancy`] says. A liar gets nothing more and what nobody else has confirmed of it is done again. The job is
-//!   over when its checks are decided too.
+//!   [`Redundancy`] says. A liar gets nothing more and what nobody else has confirmed of it is done again. What a worker
+//!   had not signed for when it left is no vote, and is checked. The job is over when its checks are decided too.
 //! - **Failures of the guest** end the job with its message when this device or a second one says so too.
 //! - **Late and double answers** are dropped: an output counts only while its attempt runs.
 
@@ -100,6 +100,7 @@ pub struct JobState {
     checks_started: u32,
     checked: u32,
     unchecked: u32,
+    unsigned: u32,
     withdrawn: u32,
     times: Times,
     /// No lease ends before this.
@@ -148,6 +149,7 @@ impl JobState {
             checks_started: 0,
             checked: 0,
             unchecked: 0,
+            unsigned: 0,
             withdrawn: 0,
             times: Times::default(),
             lease_floor: Duration::MAX,
@@ -181,6 +183,7 @@ impl JobState {
             Input::Expected { workers } => self.expected = workers,
             Input::Restored { task, output, worker } => self.restored(task, output, worker),
             Input::Struck { worker, reason } => self.struck(worker, reason),
+            Input::Unsigned { worker, claims } => self.unsigned(worker, &claims),
             Input::WorkerLost { worker, reason } => self.worker_lost(worker, reason),
             Input::Heartbeat { worker, attempts } => self.heartbeat(worker, &attempts),
             Input::Result { worker, attempt, output } => self.result(worker, attempt, output),
@@ -241,6 +244,7 @@ impl JobState {
             checks: self.checks_started,
             checked: self.checked,
             unchecked: self.unchecked,
+            unsigned: self.unsigned,
             withdrawn: self.withdrawn,
             over: self.over,
             workers: workers.collect(),
@@ -269,6 +273,7 @@ impl JobState {
         } else {
             // What this job has seen itself is newer.
             member.trust.in_a_row = member.trust.in_a_row.max(trust.in_a_row);
+            member.trust.left = member.trust.left.max(trust.left);
             if trust.struck {
                 self.struck(worker, "it lied before".into());
             } else if member.trust.struck {
@@ -427,7 +432,7 @@ impl JobState {
         let stalled = self.now >= since + STALL;
         if stalled || self.expected == 0 {
             self.waive_checks();
-            if self.finish() {
+            if self.over || self.finish() {
                 return;
             }
         }

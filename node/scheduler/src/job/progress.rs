@@ -25,6 +25,8 @@ pub struct Progress {
     pub checked: u32,
     /// Outputs that were chosen for a check which nobody was left to make.
     pub unchecked: u32,
+    /// Outputs that were chosen for a check because their worker left before it had signed for them.
+    pub unsigned: u32,
     /// Outputs of liars that were thrown away.
     pub withdrawn: u32,
     /// Nothing more will be started.

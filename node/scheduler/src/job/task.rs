@@ -42,6 +42,8 @@ pub(super) struct Answer {
     /// Number of the attempt.
     pub(super) attempt: u32,
     pub(super) output: OutputId,
+    /// False when its worker has left and signed for nothing: it is no vote.
+    pub(super) signed: bool,
 }
 
 /// The output of a task.
@@ -109,11 +111,21 @@ impl Task {
         self.answers.windows(2).any(|two| two[0].output != two[1].output)
     }
 
+    /// Answers that somebody stands for.
+    pub(super) fn votes(&self) -> impl DoubleEndedIterator<Item = &Answer> {
+        self.answers.iter().filter(|answer| answer.signed)
+    }
+
+    /// Who gave an answer that nobody stands for.
+    pub(super) fn unsigned(&self) -> Option<Worker> {
+        self.answers.iter().find(|answer| !answer.signed).map(|answer| answer.worker)
+    }
+
     /// The answer that most workers gave (of several, the oldest), and how many did.
     pub(super) fn favourite(&self) -> Option<(OutputId, u32)> {
-        let votes = |answer: &Answer| self.answers.iter().filter(|other| other.output == answer.output).count() as u32;
+        let votes = |answer: &Answer| self.votes().filter(|other| other.output == answer.output).count() as u32;
         // `max_by_key` takes the last of equals.
-        self.answers.iter().rev().map(|answer| (answer.output, votes(answer))).max_by_key(|(_, votes)| *votes)
+        self.votes().rev().map(|answer| (answer.output, votes(answer))).max_by_key(|(_, votes)| *votes)
     }
 
     fn count(&self, which: impl Fn(&Attempt) -> bool) -> u32 {

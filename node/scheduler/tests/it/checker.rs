@@ -6,7 +6,7 @@ use std::{
 };
 
 use msm_protocol::{
-    Refusal, RefusalCode,
+    ContentHash, Refusal, RefusalCode,
     job::AttemptRef,
     limits::{HEARTBEAT, LEASE_MIN, REMOTE_ATTEMPTS},
 };
@@ -48,6 +48,8 @@ pub enum Promise {
     NoStarvation,
     /// A liar that was found out gets nothing more, and nothing stays of it but what others confirmed.
     StruckIsOut,
+    /// What its worker never signed for before it left is confirmed by another, or told as not checked.
+    NobodysWord,
     /// Nobody is struck who did not lie.
     OnlyLiarsStruck,
     /// An agreement is one, a check is made by another worker, votes are as many as were asked for.
@@ -84,6 +86,8 @@ struct Seen {
     /// It said that it takes nothing more.
     left: bool,
     struck: bool,
+    /// It was right for long before this job.
+    known: bool,
     /// Answers of this life that another worker confirmed.
     confirmed: u32,
 }
@@ -99,18 +103,50 @@ struct TaskSeen {
     /// Outputs heard from those who held an attempt.
     answers: Vec<(Worker, u32, OutputId)>,
     kept: BTreeSet<u32>,
+    /// Attempts whose answers count no more.
+    void: BTreeSet<u32>,
+    /// The accepted output is one that nobody stands for.
+    unsigned: bool,
 }
 
 impl TaskSeen {
     /// Attempts that brought no answer, or none yet, or one that is not believed: here, and elsewhere.
     fn in_vain(&self, workers: &BTreeMap<Worker, Seen>) -> (u32, u32) {
         let believed = |worker: &Worker| workers.get(worker).is_none_or(|seen| !seen.struck);
-        let answered = |number| self.answers.iter().any(|(by, attempt, _)| *attempt == number && believed(by));
+        let said = |number| self.answers.iter().any(|(by, attempt, _)| *attempt == number && believed(by));
+        let answered = |number| said(number) && !self.void.contains(&number);
         let vain = (0..).zip(&self.history).filter(|(number, _)| !answered(*number));
         vain.fold((0, 0), |(here, elsewhere), (_, by)| match by {
             Worker::Local => (here + 1, elsewhere),
             Worker::Remote(_) => (here, elsewhere + 1),
         })
+    }
+
+    /// A worker has left and never signed for what it said here.
+    fn unsigned(&mut self, worker: Worker, claimed: ContentHash) {
+        match self.accepted.filter(|(by, output)| *by == worker && output.hash == claimed) {
+            Some(_) => self.unsigned |= !self.confirmed && !self.restored,
+            None => {
+                let votes = self.answers.iter().filter(|(by, number, output)| {
+                    *by == worker && output.hash == claimed && self.kept.contains(number)
+                });
+                self.void.extend(votes.map(|(_, number, _)| *number));
+            }
+        }
+    }
+
+    /// The output of the task is gone.
+    fn withdrawn(&mut self) -> Option<Worker> {
+        let (by, _) = self.accepted.take()?;
+        let theirs = self.answers.iter().filter(|(worker, ..)| *worker == by);
+        self.void.extend(theirs.map(|(_, number, _)| *number));
+        (self.restored, self.confirmed, self.unsigned) = (false, false, false);
+        Some(by)
+    }
+
+    fn has_spoken(&self, worker: Worker) -> bool {
+        let restored = self.restored && self.accepted.is_some_and(|(by, _)| by == worker);
+        restored || self.answers.iter().any(|(by, number, _)| *by == worker && !self.void.contains(number))
     }
 
     fn answer_of(&self, worker: Worker) -> Option<OutputId> {
@@ -192,11 +228,18 @@ impl Checker {
                 let seen = self.hear(*worker, now);
                 (seen.connected, seen.credit, seen.left) = (true, *credit.min(&cap), false);
                 seen.struck |= trust.struck;
+                seen.known |= trust.in_a_row >= CHECK_FIRST;
             }
             Input::WorkerLost { worker, .. } => {
                 let seen = self.workers.entry(*worker).or_default();
                 (seen.connected, seen.faults) = (false, seen.faults + 1);
             }
+            Input::Unsigned { worker, claims } if !self.is_over() && self.config.redundancy != Redundancy::None => {
+                for (task, claimed) in claims {
+                    self.tasks[*task as usize].unsigned(*worker, *claimed);
+                }
+            }
+            Input::Unsigned { .. } => {}
             Input::Heartbeat { worker, .. } => drop(self.hear(*worker, now)),
             Input::Result { worker, attempt, output } => {
                 let held = self.running.get(attempt).is_some_and(|(holder, ..)| holder == worker);
@@ -279,9 +322,7 @@ impl Checker {
             }
             Output::Dropped { attempt, worker, why } => self.drop_answer(input, *attempt, *worker, *why)?,
             Output::Withdrawn { task, worker } => {
-                let task_seen = &mut self.tasks[*task as usize];
-                let by = task_seen.accepted.take().map(|(by, _)| by);
-                (task_seen.restored, task_seen.confirmed) = (false, false);
+                let by = self.tasks[*task as usize].withdrawn();
                 self.done -= u32::from(by.is_some());
                 ensure!(CountedOnce, by == Some(*worker), "withdraws task {task} of {worker}, which is {by:?}'s");
             }
@@ -340,8 +381,12 @@ impl Checker {
         ensure!(HoldersOnly, output == told, "{attempt:?} accepted as what {worker} did not say");
         task.accepted = Some((worker, output));
         self.done += 1;
-        let voters: BTreeSet<Worker> =
-            task.answers.iter().filter(|(.., said)| *said == output).map(|(by, ..)| *by).collect();
+        let voters: BTreeSet<Worker> = task
+            .answers
+            .iter()
+            .filter(|(_, n, said)| *said == output && !task.void.contains(n))
+            .map(|it| it.0)
+            .collect();
         task.confirmed = voters.len() > 1;
         if let Redundancy::Agree { agree, .. } = self.config.redundancy {
             let enough = voters.len() >= agree as usize || voters.contains(&Worker::Local);
@@ -419,7 +464,7 @@ impl Checker {
             self.running.iter().filter(|(a, _)| a.task == index).map(|(_, (by, ..))| *by).collect();
         ensure!(Bounded, !beside.contains(&worker), "{worker} runs task {index} twice at a time");
         if second_look {
-            let own = task.answer_of(worker).is_some();
+            let own = task.has_spoken(worker);
             ensure!(ChecksCount, !own, "{worker} looks again at its own answer to task {index}");
         } else {
             self.ordinary_start(worker, attempt, why, &beside, view)?;
@@ -643,6 +688,9 @@ impl Checker {
             let excused = excused && worker != Worker::Local;
             ensure!(OutputIsLocal, right || excused, "task {index} of {worker} is wrong");
         }
+        let alone = self.tasks.iter().filter(|task| task.unsigned && !task.confirmed).count() as u32;
+        let told = *end != Output::Done || alone <= progress.unchecked;
+        ensure!(NobodysWord, told, "{alone} outputs that nobody stands for, {} unchecked", progress.unchecked);
         if *end == Output::Done && self.config.redundancy == Redundancy::Spot {
             self.first_are_checked(progress.unchecked)?;
         }
@@ -655,7 +703,7 @@ impl Checker {
         if !self.workers.get(&Worker::Local).is_some_and(|local| local.connected) {
             return Ok(());
         }
-        for (worker, seen) in self.workers.iter().filter(|(worker, _)| **worker != Worker::Local) {
+        for (worker, seen) in self.workers.iter().filter(|(worker, seen)| **worker != Worker::Local && !seen.known) {
             let theirs = |task: &&TaskSeen| !task.restored && task.accepted.is_some_and(|(by, _)| by == *worker);
             let all = self.tasks.iter().filter(theirs).count() as u32;
             let due = all.min(CHECK_FIRST).saturating_sub(waived);

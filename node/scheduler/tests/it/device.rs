@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use msm_protocol::{
     ContentHash, Refusal, RefusalCode,
     job::AttemptRef,
-    limits::{CREDIT, HEARTBEAT},
+    limits::{CREDIT, HEARTBEAT, RECEIPT_TIME},
 };
 use msm_scheduler::{Input, OutputId, Worker};
 
@@ -17,6 +17,8 @@ use crate::{
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
+/// Results are signed for so soon after the first of them.
+const SIGN_INTERVAL: Duration = Duration::from_millis(RECEIPT_TIME.as_millis() as u64 / 40);
 /// A device that was cut to 5 % of its speed.
 const SLOWED: u32 = 20;
 
@@ -36,6 +38,7 @@ pub struct Ills {
     pub doubles: Option<usize>,
     pub fails: Option<usize>,
     pub lies: Option<(u64, bool, usize)>,
+    pub flees: Option<(u64, usize)>,
     pub boasts: Option<usize>,
 }
 
@@ -48,6 +51,10 @@ pub struct Device {
     /// The first is being worked on, as its turn says.
     pub queue: VecDeque<AttemptRef>,
     turn: u64,
+    /// Results that it has not signed for.
+    unsigned: usize,
+    /// It will not sign any more before it leaves.
+    fleeing: bool,
 }
 
 impl Device {
@@ -59,6 +66,8 @@ impl Device {
             frozen_until: Duration::ZERO,
             queue: VecDeque::new(),
             turn: 0,
+            unsigned: 0,
+            fleeing: false,
         }
     }
 
@@ -66,6 +75,7 @@ impl Device {
     fn forget_all(&mut self) {
         self.queue.clear();
         self.turn += 1;
+        (self.unsigned, self.fleeing) = (0, false);
     }
 }
 
@@ -109,8 +119,13 @@ impl World {
         if !self.links[index].open {
             return;
         }
+        let unsigned = std::mem::take(&mut self.links[index].owed);
         self.hang_up(index);
         let (worker, notice) = (self.devices[index].worker, self.rng.ms(0..200));
+        if !unsigned.is_empty() {
+            let unsigned = Input::Unsigned { worker, claims: unsigned.into() };
+            self.after(notice, Event::Tell(self.home.life, unsigned));
+        }
         let lost = Input::WorkerLost { worker, reason: "connection closed".into() };
         self.after(notice, Event::Tell(self.home.life, lost));
         if dials_again {
@@ -211,7 +226,7 @@ impl World {
 
     fn answer(&mut self, index: usize, attempt: AttemptRef) {
         let ills = self.devices[index].ills;
-        if self.scene.poison == Some(attempt.task) && ills.lies.is_none() {
+        if self.scene.poison == Some(attempt.task) && ills.lies.is_none() && ills.flees.is_none() {
             return self.speak(index, Message::Failed(attempt, guest_failure()));
         }
         if let Some(fault) = ills.fails
@@ -228,12 +243,43 @@ impl World {
             self.feel(fault);
             output = lie(attempt.task, index, plot);
         }
-        self.speak(index, Message::Result(attempt, output));
+        if let Some((percent, fault)) = ills.flees
+            && (self.rng.chance(percent) || self.scene.poison == Some(attempt.task))
+        {
+            self.feel(fault);
+            output = lie(attempt.task, index, false);
+            self.devices[index].fleeing = true;
+            let soon = self.rng.ms(0..3_000);
+            self.after(soon, Event::Fault(fault, 0));
+        }
+        self.give(index, attempt, output);
         if let Some(fault) = ills.doubles {
             self.feel(fault);
             let (late, epoch) = (self.rng.ms(0..10_000), self.links[index].epoch);
             self.after(late, Event::Again(index, epoch, attempt, output));
         }
+    }
+
+    /// A result, for which it signs in a moment.
+    pub fn give(&mut self, index: usize, attempt: AttemptRef, output: OutputId) {
+        self.speak(index, Message::Result(attempt, output));
+        self.devices[index].unsigned += 1;
+        if self.devices[index].unsigned == 1 {
+            self.after(SIGN_INTERVAL, Event::Sign(index, self.links[index].epoch));
+        }
+    }
+
+    pub fn sign(&mut self, index: usize, epoch: u32) {
+        let (device, link) = (&mut self.devices[index], &self.links[index]);
+        if !device.up || device.fleeing || !link.open || link.epoch != epoch {
+            return;
+        }
+        if device.frozen_until > self.now {
+            let until = device.frozen_until;
+            return self.at(until, Event::Sign(index, epoch));
+        }
+        let results = std::mem::take(&mut device.unsigned);
+        self.speak(index, Message::Receipt(results));
     }
 
     fn some_code(&mut self) -> RefusalCode {

@@ -93,6 +93,11 @@ pub enum Fault {
         percent: u64,
         plot: bool,
     },
+    /// Wrong outputs, this percentage, for which it never signs: it leaves soon after, and comes again.
+    Flees {
+        on: usize,
+        percent: u64,
+    },
     /// Claims results of attempts that it was never given.
     Forges {
         on: usize,
@@ -150,6 +155,7 @@ impl Fault {
             Self::Fails { .. } => "fails",
             Self::Lies { plot: false, .. } => "lies",
             Self::Lies { .. } => "plots",
+            Self::Flees { .. } => "flees",
             Self::Forges { .. } => "forges",
             Self::Boasts { .. } => "boasts",
             Self::Sleeps { counted: true, .. } => "requester sleeps",
@@ -161,7 +167,7 @@ impl Fault {
     }
 
     /// Names of all kinds, for the test that each of them is drawn and happens.
-    pub const NAMES: [&str; 27] = [
+    pub const NAMES: [&str; 28] = [
         "loss",
         "delay",
         "jitter",
@@ -182,6 +188,7 @@ impl Fault {
         "fails",
         "lies",
         "plots",
+        "flees",
         "forges",
         "boasts",
         "requester sleeps",
@@ -197,7 +204,7 @@ impl Fault {
         let at = Duration::from_micros(rng.range(0..span.as_micros().max(1) as u64));
         let lasts = if rng.chance(50) { rng.ms(200..6_000) } else { rng.ms(6_000..20_000) };
         let (both, up) = (rng.chance(50), rng.chance(50));
-        match rng.range(0..25) {
+        match rng.range(0..26) {
             0 => Self::Loss { on, percent: rng.range(5..50) },
             1 => Self::Delay { on, by: rng.ms(50..1_500) },
             2 => Self::Jitter { on, by: rng.ms(50..1_000) },
@@ -219,6 +226,7 @@ impl Fault {
             21 => Self::Sleeps { at, lasts: if both { lasts } else { lasts * 30 }, counted: up },
             22 => Self::ClockJumps { at, by: if both { lasts } else { 10 * 24 * 3_600 * S } },
             23 => Self::Dies { at, down: lasts / 4, last_line_lost: up },
+            24 => Self::Flees { on, percent: [10, 50, 100][rng.range(0..3) as usize] },
             _ => Self::CrashesAtHome { percent: 10 },
         }
     }
@@ -242,6 +250,7 @@ impl Fault {
             | Self::Doubles { on }
             | Self::Fails { on }
             | Self::Lies { on, .. }
+            | Self::Flees { on, .. }
             | Self::Forges { on, .. }
             | Self::Boasts { on } => Some(*on),
             _ => None,

@@ -64,7 +64,7 @@ fn a_liar_of_an_earlier_life_keeps_nothing() {
         tell(&mut job, Input::Restored { task: 0, output: bytes("a lie"), worker: worker(1) });
         let after = match comes {
             false => tell(&mut job, Input::Struck { worker: worker(1), reason: "it lied before".into() }),
-            true => ready(&mut job, 1, Trust { in_a_row: 0, struck: true }),
+            true => ready(&mut job, 1, Trust { struck: true, ..Trust::default() }),
         };
         assert!(after.contains(&Output::Withdrawn { task: 0, worker: worker(1) }), "{after:?}");
         let started = |outputs: &[Output]| outputs.iter().any(|output| matches!(output, Output::Start { .. }));

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use msm_protocol::{Refusal, job::AttemptRef};
+use msm_protocol::{ContentHash, Refusal, job::AttemptRef};
 use msm_scheduler::OutputId;
 
 use crate::rng::Rng;
@@ -34,18 +34,23 @@ pub type Stream = (Way, Lane);
 
 #[derive(Debug, Clone)]
 pub enum Message {
-    Ready { credit: u32 },
+    Ready {
+        credit: u32,
+    },
     Start(AttemptRef),
     Cancel(AttemptRef),
     Beat(Vec<AttemptRef>),
     Result(AttemptRef, OutputId),
     Failed(AttemptRef, Refusal),
+    /// A device stands for so many of its results, the oldest.
+    Receipt(usize),
 }
 
 impl Message {
     fn lane(&self) -> Lane {
         match self {
-            Self::Start(_) | Self::Result(..) => Lane::Bulk,
+            // A receipt never overtakes its results.
+            Self::Start(_) | Self::Result(..) | Self::Receipt(_) => Lane::Bulk,
             _ => Lane::Control,
         }
     }
@@ -80,6 +85,8 @@ pub struct Link {
     /// Connections are numbered; what belongs to an earlier one is void.
     pub epoch: u32,
     pub open: bool,
+    /// Results that have arrived and that nobody has signed for.
+    pub owed: VecDeque<(u32, ContentHash)>,
 }
 
 fn place((way, lane): Stream) -> usize {
@@ -97,6 +104,7 @@ impl Link {
             queues: Default::default(),
             epoch: 0,
             open: false,
+            owed: VecDeque::new(),
         }
     }
 
@@ -110,6 +118,7 @@ impl Link {
         self.open = false;
         self.epoch += 1;
         self.queues = Default::default();
+        self.owed.clear();
     }
 
     pub fn cut(&mut self, way: Way, until: Duration) {

@@ -36,6 +36,8 @@ pub enum Twist {
     KeepsLies,
     /// Believes that every check agrees.
     ChecksNothing,
+    /// Takes the word of one that left for that of one that stands for it.
+    Trusts,
     /// Strikes whom it has nothing against.
     Slanders,
     /// Starts again what the journal says is done.
@@ -48,7 +50,7 @@ pub enum Twist {
 
 impl Twist {
     /// Each with the promise that it breaks.
-    pub const ALL: [(Self, Promise); 17] = [
+    pub const ALL: [(Self, Promise); 18] = [
         (Self::CountsTwice, Promise::CountedOnce),
         (Self::EndsEarly, Promise::NothingLost),
         (Self::NeverEnds, Promise::EndsInTime),
@@ -62,6 +64,7 @@ impl Twist {
         (Self::Forgives, Promise::StruckIsOut),
         (Self::KeepsLies, Promise::StruckIsOut),
         (Self::ChecksNothing, Promise::ChecksCount),
+        (Self::Trusts, Promise::NobodysWord),
         (Self::Slanders, Promise::OnlyLiarsStruck),
         (Self::Repeats, Promise::CountedOnce),
         (Self::Miscounts, Promise::Counts),
@@ -117,6 +120,7 @@ impl Sabotage {
                 self.answers.push((worker, attempt.task, output));
                 vec![Input::Result { worker, attempt, output }]
             }
+            (Twist::Trusts, Input::Unsigned { .. }) => vec![],
             (Twist::Repeats, Input::Restored { .. }) => {
                 self.hidden += 1;
                 vec![]

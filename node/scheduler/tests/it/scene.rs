@@ -30,6 +30,8 @@ pub struct Scene {
     pub bytes: u64,
     pub devices: usize,
     pub faults: Vec<Fault>,
+    /// Right answers of every device before this job.
+    pub known: u32,
     /// On this task the guest fails everywhere.
     pub poison: Option<u32>,
 }
@@ -67,6 +69,7 @@ impl Scene {
             bytes: if rng.chance(80) { rng.range(100..20_000) } else { rng.range(20_000..300_000) },
             devices,
             faults: vec![],
+            known: if rng.chance(30) { 50 } else { 0 },
             poison: rng.chance(3).then(|| rng.range(0..u64::from(tasks)) as u32),
         };
         let span = scene.undisturbed() * 3 / 4;
@@ -94,7 +97,7 @@ impl Scene {
     }
 
     pub fn has_liars(&self) -> bool {
-        self.has(|fault| matches!(fault, Fault::Lies { .. } | Fault::Forges { .. }))
+        self.has(|fault| matches!(fault, Fault::Lies { .. } | Fault::Flees { .. } | Fault::Forges { .. }))
     }
 
     /// Time of a task on a device that takes `each` for one of middle size.
@@ -159,6 +162,7 @@ pub fn tame(tasks: u32, devices: usize, faults: Vec<Fault>) -> Scene {
         bytes: 1_000,
         devices,
         faults,
+        known: 0,
         poison: None,
     }
 }

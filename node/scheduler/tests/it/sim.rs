@@ -96,7 +96,7 @@ fn seeds() {
         "failed",
         "partial",
     ];
-    let checks = ["check", "vote", "kept", "withdrawn", "confirmed", "contradicted", "struck"];
+    let checks = ["unsigned", "check", "vote", "kept", "withdrawn", "confirmed", "contradicted", "struck"];
     for what in outputs.into_iter().chain(checks).chain(Fault::NAMES) {
         assert!(counts.0.get(what).is_some_and(|n| *n >= 5), "too little of {what}: {:?}", counts.0);
     }
@@ -122,6 +122,7 @@ impl Counts {
         count("events", report.events);
         count("rerun", u64::from(report.progress.reruns));
         count("hedge", u64::from(report.progress.hedges));
+        count("unsigned", u64::from(report.progress.unsigned));
         for output in &report.outputs {
             count(name(output), 1);
         }
@@ -213,6 +214,7 @@ fn one_bad_device_among_good_ones_costs_little() {
         Fault::Doubles { on },
         Fault::Fails { on },
         Fault::Lies { on, percent: 100, plot: false },
+        Fault::Flees { on, percent: 100 },
         Fault::Forges { on, at },
         Fault::Boasts { on },
     ];
@@ -234,6 +236,24 @@ fn b99_1024_parts_on_flapping_workers() {
         assert_eq!(report.end, Output::Done);
         assert!(report.progress.reruns >= 4, "{:?}", report.progress);
     }
+}
+
+/// What is done again because honest workers die before they have signed: what they answered in the last moment, which
+/// is at most one part for each death here, and in the mean far less.
+#[test]
+fn deaths_before_signing_cost_little() {
+    let crash = |on, n: u32| Fault::Crashes { on, at: (n * 3 + on as u32) * S, back: Some(S), noticed: true };
+    let faults: Vec<Fault> = (0..8).flat_map(|n| (0..4).map(move |on| crash(on, n))).collect();
+    let (mut again, mut deaths) = (0, 0);
+    for number in 0..50 {
+        let report = run(Rng(number), &tame(400, 4, faults.clone()), false);
+        assert_eq!(report.end, Output::Done);
+        let died = report.felt.iter().sum::<u32>();
+        assert!(report.progress.unsigned <= died, "seed {number}: {:?}", report.progress);
+        (again, deaths) = (again + report.progress.unsigned, deaths + died);
+    }
+    eprintln!("{deaths} deaths in 50 jobs of 400 parts: {again} parts done again because nobody had signed for them");
+    assert!(deaths > 500 && again * 5 < deaths, "{again} parts for {deaths} deaths");
 }
 
 /// B98: whatever the others do, this device alone is enough.

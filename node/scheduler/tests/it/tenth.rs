@@ -112,7 +112,7 @@ fn b71_samples_find_newcomers_always_and_others_by_lot() {
         assert_eq!((told.wrong, told.struck.len()), (0, 1), "seed {seed}: a liar from its first part on");
     }
     // One that was right ten times before it begins to lie: one in twenty parts is looked at.
-    let trusted = Trust { in_a_row: 10, struck: false };
+    let trusted = Trust { in_a_row: 10, ..Trust::default() };
     let (mut lies, mut found, mut through) = (0, 0, 0);
     for seed in 0..1_000 {
         let told = job(seed, Redundancy::Spot, true, trusted, 10);

@@ -37,6 +37,7 @@ impl World {
             Fault::Doubles { on } => self.devices[on].ills.doubles = Some(number),
             Fault::Fails { on } => self.devices[on].ills.fails = Some(number),
             Fault::Lies { on, percent, plot } => self.devices[on].ills.lies = Some((percent, plot, number)),
+            Fault::Flees { on, percent } => self.devices[on].ills.flees = Some((percent, number)),
             Fault::Boasts { on } => self.devices[on].ills.boasts = Some(number),
             Fault::CrashesAtHome { percent } => self.home.crashes = Some((percent, number)),
             Fault::Cut { at, .. }
@@ -79,6 +80,7 @@ impl World {
             }
             Fault::Crashes { on, back, noticed, .. } => self.crash(number, times, on, back, noticed),
             Fault::Forges { on, .. } => self.forge(on, number, times),
+            Fault::Flees { on, .. } => self.drop_link(on, true),
             Fault::Sleeps { lasts, counted, .. } if !self.home.down => self.fall_asleep(number, lasts, counted),
             Fault::ClockJumps { by, .. } if !self.home.down => {
                 self.feel(number);

@@ -37,6 +37,8 @@ pub enum Event {
     Beat(usize, u32),
     /// A device has finished an attempt that it took up as its `n`th.
     Finish(usize, u64, AttemptRef),
+    /// A device signs for what it has answered.
+    Sign(usize, u32),
     /// An answer is sent once more.
     Again(usize, u32, AttemptRef, OutputId),
     /// Something goes wrong, for the `n`th time.
@@ -272,9 +274,10 @@ impl World {
             Event::Unanswered(index, epoch) => self.unanswered(index, epoch),
             Event::Beat(index, epoch) => self.beat(index, epoch),
             Event::Finish(index, turn, attempt) => self.finish(index, turn, attempt),
+            Event::Sign(index, epoch) => self.sign(index, epoch),
             Event::Again(index, epoch, attempt, output) => {
                 if self.links[index].open && self.links[index].epoch == epoch {
-                    self.send(index, Way::Up, Message::Result(attempt, output));
+                    self.give(index, attempt, output);
                 }
             }
             Event::Fault(fault, times) => self.strike(fault, times),
@@ -418,11 +421,21 @@ impl World {
         let worker = self.devices[index].worker;
         let input = match message {
             Message::Ready { credit } => {
-                let trust = self.journal.trust(worker);
+                let trust = Trust { in_a_row: self.scene.known, ..self.journal.trust(worker) };
                 Input::WorkerReady { worker, credit, trust }
             }
             Message::Beat(attempts) => Input::Heartbeat { worker, attempts },
-            Message::Result(attempt, output) => Input::Result { worker, attempt, output },
+            Message::Result(attempt, output) => {
+                if self.checker.given(worker, attempt) {
+                    self.links[index].owed.push_back((attempt.task, output.hash));
+                }
+                Input::Result { worker, attempt, output }
+            }
+            Message::Receipt(results) => {
+                let owed = &mut self.links[index].owed;
+                owed.drain(..results.min(owed.len()));
+                return Ok(());
+            }
             Message::Failed(attempt, refusal) => Input::Failed { worker, attempt, refusal },
             Message::Start(_) | Message::Cancel(_) => return Ok(()),
         };

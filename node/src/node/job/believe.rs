@@ -1,6 +1,6 @@
 //! Whom the driver of a job believes: trust for the scheduler, what was compared, and strikes with their evidence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use msm_protocol::{
@@ -32,6 +32,8 @@ const OUTVOTED: &str = "left out of this job, on the word of other devices";
 pub(super) struct Beliefs {
     /// Envelopes of receipts, by worker, task and output.
     receipts: HashMap<(PeerId, u32, ContentHash), Bytes>,
+    /// Workers that left before they had signed for all.
+    left: HashSet<PeerId>,
     /// Liars whose evidence is to be written.
     found: Vec<Liar>,
 }
@@ -118,6 +120,13 @@ impl Driver<'_> {
         }
     }
 
+    /// A worker has left, and nobody stands for so many of its results.
+    pub(super) fn unsigned(&mut self, peer: PeerId, results: usize) {
+        self.beliefs.left.insert(peer);
+        let name = self.name(peer);
+        self.note(format!("{name} left before it signed for {results} of its results"));
+    }
+
     /// Two answers were compared.
     pub(super) fn checked(&mut self, task: u32, worker: Worker, by: Worker, agrees: bool) {
         let (peer_id, by) = (self.peer_of(worker), self.peer_of(by));
@@ -162,6 +171,8 @@ impl Driver<'_> {
             right: liar.right,
             by: liar.by,
             time: unix_now(),
+            unsigned: self.beliefs.left.contains(&liar.peer)
+                && !self.beliefs.receipts.contains_key(&(liar.peer, liar.task, liar.claimed)),
             evidence: None,
         }
     }

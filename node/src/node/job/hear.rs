@@ -28,6 +28,7 @@ impl Driver<'_> {
                 }
                 match &input {
                     Input::WorkerLost { worker: Worker::Remote(peer), reason } => self.leave(*peer, reason.clone()),
+                    Input::Unsigned { worker: Worker::Remote(peer), claims } => self.unsigned(*peer, claims.len()),
                     Input::Failed { worker: Worker::Remote(peer), attempt, refusal } => {
                         self.failed(*peer, *attempt, refusal);
                         self.in_doubt |= self.remotes.len() == 1 && self.no_local();

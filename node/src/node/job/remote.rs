@@ -153,6 +153,10 @@ impl Remote {
                 let claims = claims.iter().map(|claim| (claim.task, claim.output)).collect();
                 FromRemote::Receipt { peer, claims, envelope }
             }
+            Report::Unsigned(claims) => {
+                let claims = claims.iter().map(|claim| (claim.task, claim.output)).collect();
+                FromRemote::Input(Input::Unsigned { worker, claims }, None)
+            }
             // A worker that was ready and takes the job no more has left it.
             Report::Refused(refusal) if self.is_ready => return (Some(lost(peer, refusal.to_string())), true),
             Report::Refused(refusal) => return (Some(FromRemote::Refused(peer, refusal)), true),

@@ -70,6 +70,11 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
     if let (Some(ctx), Ended::Lied(what)) = (&ctx, &ended) {
         ctx.ban(peer, BAN, what).await;
     }
+    // Whether or not the jobs that got them are still there.
+    let owes = outbox.lock().owes_since().is_some();
+    if let Some(ctx) = ctx.as_ref().filter(|_| owes) {
+        ctx.trust.left_unsigned(&peer);
+    }
     // Out of the table first: who hears of the end and tries again must not find it.
     if let Some(ctx) = &ctx {
         ctx.lanes.remove(peer, key, &outbox);

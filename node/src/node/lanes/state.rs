@@ -52,6 +52,8 @@ pub enum Report {
     Failed(AttemptRef, Refusal),
     /// The worker has signed for results of this job: its claims, and the envelope.
     Receipt(Vec<Claim>, Bytes),
+    /// The lane has ended before the worker signed for these results of the job. The last report follows.
+    Unsigned(Vec<Claim>),
     /// The worker does not take the service or the job. The last report.
     Refused(Refusal),
     /// The worker did what no honest worker does. The last report.
@@ -487,11 +489,16 @@ impl State {
         self.under_way() > 0
     }
 
-    /// Ends the lane: every job hears the last report.
+    /// Ends the lane: every job hears what nobody has signed for, and the last report.
     pub fn end(&mut self, mut last: impl FnMut() -> Report) {
         self.phase = Phase::Ended;
         self.closing = true;
         for (_, mut seat) in self.seats.drain() {
+            let owed = self.owed.iter().map(|(_, claim)| *claim).filter(|claim| claim.job == seat.terms.job);
+            let owed: Vec<Claim> = owed.collect();
+            if !owed.is_empty() {
+                seat.tell(Report::Unsigned(owed));
+            }
             seat.tell(last());
         }
         self.turns.clear();
@@ -506,7 +513,12 @@ impl Seat {
             Desk::Job(desk) if matches!(report, Report::Heartbeat(_)) && desk.capacity() <= DESK / 2 => true,
             Desk::Job(desk) => desk.try_send(report).is_ok(),
             // That it begins and that it lasts is nothing to one who waits for the answer.
-            Desk::Call(_) if matches!(report, Report::Ready { .. } | Report::Heartbeat(_) | Report::Receipt(..)) => {
+            Desk::Call(_)
+                if matches!(
+                    report,
+                    Report::Ready { .. } | Report::Heartbeat(_) | Report::Receipt(..) | Report::Unsigned(_)
+                ) =>
+            {
                 true
             }
             Desk::Call(desk) => desk.take().is_some_and(|desk| desk.send(report).is_ok()),

@@ -99,6 +99,9 @@ fn heard(reports: &mut mpsc::Receiver<Report>) -> Vec<String> {
             Report::Ready { credit, .. } => format!("ready {credit}"),
             Report::Heartbeat(attempts) => format!("at {:?}", attempts.iter().map(|it| it.task).collect::<Vec<_>>()),
             Report::Receipt(claims, _) => format!("signed {:?}", claims.iter().map(|it| it.task).collect::<Vec<_>>()),
+            Report::Unsigned(claims) => {
+                format!("unsigned {:?}", claims.iter().map(|it| it.task).collect::<Vec<_>>())
+            }
             other => format!("{other:?}"),
         });
     }
@@ -337,6 +340,30 @@ fn the_end_is_told_to_every_job_and_nobody_comes_after() {
     assert!(matches!(answer.blocking_recv(), Ok(Report::Lost(_))));
     let (desk, _reports) = mpsc::channel(DESK);
     assert!(lane.attach(terms, Desk::Job(desk), JOBS_PER_LANE).is_none());
+}
+
+/// Each job hears of its own before the last report; what was signed for, or failed, is not among it.
+#[test]
+fn what_nobody_signed_for_is_told_at_the_end() {
+    let mut lane = open(64);
+    let [(a, mut of_a), (b, mut of_b), (gone, _)] = [1, 2, 3].map(|n| job(&mut lane, n));
+    for (slot, task) in [(a, 0), (a, 1), (a, 2), (b, 7), (gone, 8)] {
+        start(&mut lane, slot, task, 10);
+        said(&mut lane);
+    }
+    let now = Instant::now();
+    for (id, fails) in [(0, false), (1, true), (2, false), (3, false), (4, false)] {
+        lane.answered(id, (!fails).then(|| ContentHash::of(b"output")), now).unwrap();
+    }
+    let first = lane.owed[0].1;
+    assert_eq!(take(&mut lane, receipt(5, &[first], b"manifest")), Ok(()));
+    lane.leave(gone, now);
+    heard(&mut of_a);
+    heard(&mut of_b);
+    lane.end(|| Report::Lost("gone".into()));
+    assert_eq!(heard(&mut of_a), ["unsigned [2]", "Lost(\"gone\")"]);
+    assert_eq!(heard(&mut of_b), ["unsigned [7]", "Lost(\"gone\")"]);
+    assert_eq!(lane.owed.len(), 3, "that of the job that has left is owed too");
 }
 
 /// Cancelled tasks that are never answered do not pile up.

@@ -122,6 +122,7 @@ mod tests {
             right: ContentHash::of(b"2"),
             by: peer(1),
             time: 5,
+            unsigned: true,
             evidence: Some("x.cbor".into()),
         };
         table.strike(peer(2), strike);

@@ -100,6 +100,15 @@ impl TrustBook {
         self.table().doubt(peer);
     }
 
+    /// `peer` left before it had signed for its results.
+    pub fn left_unsigned(&self, peer: &PeerId) {
+        let times = self.table().left_unsigned(peer);
+        tracing::info!(peer = peer.short(), times, "left before it signed for its results");
+        if times.is_some() {
+            self.save_soon();
+        }
+    }
+
     /// Strikes `peer` out, at once; the evidence, if there is any, and the strike are on disk when this returns.
     pub async fn strike(&self, peer: PeerId, strike: Strike, evidence: Option<Evidence>) -> Strike {
         // Believed from this moment on, whatever the disk does.
@@ -214,6 +223,7 @@ mod tests {
             right: ContentHash::of(b"right"),
             by: peer(9),
             time: 7,
+            unsigned: false,
             evidence: None,
         };
         let book = TrustBook::open(&home);

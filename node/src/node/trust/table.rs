@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use msm_protocol::{ContentHash, JobId, PeerId};
-use msm_scheduler::Trust;
+use msm_scheduler::{Trust, trust::LEFT_REMEMBERED};
 use serde::{Deserialize, Serialize};
 
 /// Workers remembered. Whoever was used longest ago makes room, the honest before the struck: a liar must not be washed
@@ -30,6 +30,9 @@ pub struct Strike {
     pub by: PeerId,
     /// When, Unix seconds.
     pub time: u64,
+    /// It left before it had signed for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned: bool,
     /// Name of the file in the folder of evidence, if it could be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
@@ -43,7 +46,8 @@ impl Strike {
 
     /// The two hashes alone.
     pub fn lie(&self) -> String {
-        format!("claimed {}, right is {}", abbreviated(&self.claimed), abbreviated(&self.right))
+        let left = if self.unsigned { "; it lied, and left before signing" } else { "" };
+        format!("claimed {}, right is {}{left}", abbreviated(&self.claimed), abbreviated(&self.right))
     }
 }
 
@@ -57,9 +61,20 @@ pub fn abbreviated(hash: &ContentHash) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     in_a_row: u32,
+    left: u32,
     strike: Option<Strike>,
     /// When it was used last, in the table's own order.
     used: u64,
+}
+
+impl Known {
+    fn trust(&self) -> Trust {
+        Trust { in_a_row: self.in_a_row, left: self.left, struck: self.strike.is_some() }
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One worker as it is kept.
@@ -70,6 +85,9 @@ pub struct Row {
     pub peer: PeerId,
     /// Right answers since the last wrong one.
     pub in_a_row: u32,
+    /// Times that it left before it had signed for its results, as far as they count still.
+    #[serde(default, rename = "left-unsigned", skip_serializing_if = "is_zero")]
+    pub left: u32,
     /// Why it gets nothing more, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strike: Option<Strike>,
@@ -87,10 +105,10 @@ impl Table {
     /// The table that [`Self::rows`] gave; what is too much of it is forgotten.
     pub fn of_rows(rows: Vec<Row>) -> Self {
         let mut table = Self::default();
-        for Row { peer, in_a_row, strike } in rows {
+        for Row { peer, in_a_row, left, strike } in rows {
             let struck = strike.is_some();
             let known = table.touch(peer);
-            (known.in_a_row, known.strike) = (in_a_row, strike);
+            (known.in_a_row, known.left, known.strike) = (in_a_row, left.min(LEFT_REMEMBERED), strike);
             if struck {
                 table.bound_struck();
             }
@@ -105,6 +123,7 @@ impl Table {
         let row = |(peer, known): (&PeerId, &Known)| Row {
             peer: *peer,
             in_a_row: known.in_a_row,
+            left: known.left,
             strike: known.strike.clone(),
         };
         known.into_iter().map(row).collect()
@@ -112,8 +131,7 @@ impl Table {
 
     /// How much the scheduler may believe `peer`; somebody new, when it is not known.
     pub fn of(&self, peer: &PeerId) -> Trust {
-        let known = self.peers.get(peer);
-        known.map_or_else(Trust::default, |it| Trust { in_a_row: it.in_a_row, struck: it.strike.is_some() })
+        self.peers.get(peer).map_or_else(Trust::default, Known::trust)
     }
 
     /// Why `peer` gets nothing more, if so.
@@ -132,9 +150,19 @@ impl Table {
     /// An output of `peer` was compared and is right.
     pub fn right(&mut self, peer: PeerId) {
         let known = self.touch(peer);
-        let mut trust = Trust { in_a_row: known.in_a_row, struck: known.strike.is_some() };
+        let mut trust = known.trust();
         trust.right();
-        known.in_a_row = trust.in_a_row;
+        (known.in_a_row, known.left) = (trust.in_a_row, trust.left);
+    }
+
+    /// `peer` left before it had signed for its results. Returns how often, as far as it counts. Nothing is remembered
+    /// of a stranger: all of its results are checked anyway, and its name may have cost nothing.
+    pub fn left_unsigned(&mut self, peer: &PeerId) -> Option<u32> {
+        let known = self.peers.get_mut(peer)?;
+        let mut trust = known.trust();
+        trust.left_unsigned();
+        known.left = trust.left;
+        Some(known.left)
     }
 
     /// Others say that an output of `peer` is wrong, which may be a lie: what it was right in before counts no more.
@@ -155,7 +183,7 @@ impl Table {
     pub fn forgive(&mut self, peer: &PeerId) -> Option<Strike> {
         let known = self.peers.get_mut(peer)?;
         let strike = known.strike.take()?;
-        known.in_a_row = 0;
+        (known.in_a_row, known.left) = (0, 0);
         Some(strike)
     }
 
@@ -167,7 +195,7 @@ impl Table {
                 self.peers.remove(&last);
             }
         }
-        let known = self.peers.entry(peer).or_insert(Known { in_a_row: 0, strike: None, used: 0 });
+        let known = self.peers.entry(peer).or_insert(Known { in_a_row: 0, left: 0, strike: None, used: 0 });
         known.used = self.clock;
         known
     }
@@ -203,6 +231,7 @@ mod tests {
             right: ContentHash::of(b"right"),
             by: peer(1_000_000),
             time: 1_800_000_000,
+            unsigned: false,
             evidence: None,
         }
     }
@@ -238,6 +267,24 @@ mod tests {
         table.strike(worker, strike(7));
         table.doubt(&worker);
         assert!(table.of(&worker).struck, "what this device saw itself stands");
+    }
+
+    #[test]
+    fn who_leaves_unsigned_is_checked_always_and_never_struck_for_it() {
+        let (mut table, worker) = (Table::default(), peer(1));
+        assert_eq!((table.left_unsigned(&worker), table.rows().len()), (None, 0), "of a stranger nothing is kept");
+        (0..9).for_each(|_| table.right(worker));
+        assert_eq!((1..=3).map(|_| table.left_unsigned(&worker)).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+        let trust = table.of(&worker);
+        assert!(trust.check_share() >= 1.0 && !trust.struck && trust.in_a_row == 9, "{trust:?}");
+        assert_eq!(Table::of_rows(table.rows()).of(&worker), trust, "it outlives a restart");
+        table.right(worker);
+        assert!(table.of(&worker).check_share() < 1.0, "ten in a row make good for one");
+        table.strike(worker, Strike { unsigned: true, ..strike(7) });
+        let why = table.strike_of(&worker).unwrap().reason();
+        assert!(why.ends_with("it lied, and left before signing"), "{why}");
+        table.forgive(&worker);
+        assert_eq!(table.of(&worker), Trust::default());
     }
 
     #[test]
@@ -281,7 +328,8 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.in_a_row).collect::<Vec<_>>(), [1, 1, 2, 0]);
         assert_eq!(Table::of_rows(rows.clone()).rows(), rows);
         // More than there may be: the newest stay.
-        let many: Vec<Row> = (0..PEERS as u32 + 5).map(|n| Row { peer: peer(n), in_a_row: n, strike: None }).collect();
+        let many: Vec<Row> =
+            (0..PEERS as u32 + 5).map(|n| Row { peer: peer(n), in_a_row: n, left: 0, strike: None }).collect();
         assert_eq!(Table::of_rows(many.clone()).rows(), many[5..]);
     }
 

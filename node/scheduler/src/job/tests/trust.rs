@@ -1,6 +1,7 @@
 //! Stories of checks, votes, liars, and of what this device remembers of an interrupted job.
 
 use super::*;
+use crate::trust::LEFT_UNSIGNED;
 
 /// What a liar says.
 fn wrong(task: u32) -> OutputId {
@@ -16,7 +17,7 @@ fn votes(tasks: u32, agree: u32, of: u32) -> JobConfig {
 }
 
 fn proven(in_a_row: u32) -> Trust {
-    Trust { in_a_row, struck: false }
+    Trust { in_a_row, ..Trust::default() }
 }
 
 fn accepted_lie(worker: Worker, task: u32, attempt: u32) -> Output {
@@ -46,6 +47,16 @@ impl Story {
 
     fn lie(&mut self, worker: Worker, task: u32, attempt: u32) -> &mut Self {
         self.step(Input::Result { worker, attempt: at(task, attempt), output: wrong(task) })
+    }
+
+    /// It leaves, and has never signed for what it said about these tasks.
+    fn leaves_unsigned(&mut self, worker: Worker, said: &[OutputId], tasks: &[u32]) -> &mut Self {
+        let claims = tasks.iter().zip(said).map(|(task, said)| (*task, said.hash)).collect();
+        self.step(Input::Unsigned { worker, claims });
+        let before = std::mem::take(&mut self.last);
+        self.lost(worker);
+        self.last = [before, std::mem::take(&mut self.last)].concat();
+        self
     }
 
     /// Answers, truly, everything that this worker holds, oldest first, until it holds nothing.
@@ -306,6 +317,110 @@ fn a_checker_that_says_that_the_guest_fails_decides_nothing_alone() {
     story.failed(remote(2), 0, 1, RefusalCode::ServiceFailed);
     assert_eq!(story.last, [start(remote(3), 0, 2)]);
     assert_eq!(story.result(remote(3), 0, 2).last.last(), Some(&Output::Done));
+}
+
+// ---- Words that nobody stands for ----------------------------------------------------------------------------------
+
+#[test]
+fn what_a_worker_has_not_signed_for_when_it_leaves_is_computed_again() {
+    for lies in [false, true] {
+        let mut story = Story::with(spot(6));
+        story.trusted(remote(1), 2, 1_000).ready(LOCAL, 1);
+        assert_eq!(story.held(remote(1)), [at(0, 0), at(1, 0)]);
+        story.now = 10 * MS;
+        story.result(remote(1), 0, 0);
+        let said = if lies { wrong(1) } else { output(1) };
+        story.step(Input::Result { worker: remote(1), attempt: at(1, 0), output: said });
+        // It signed for the first. Others' outputs, and what it never said, are none of its business.
+        story.leaves_unsigned(remote(1), &[said, output(2), output(0), wrong(0)], &[1, 2, 7, 0]);
+        assert_eq!((story.job.output_of(1), story.job.progress().unsigned), (Some(said), 1), "until somebody says no");
+        story.works(LOCAL);
+        assert_eq!(story.last.last(), Some(&Output::Done));
+        assert!(story.whys.contains(&Why::Check { of: remote(1) }));
+        let progress = story.job.progress();
+        assert_eq!((progress.checks, progress.workers[1].checked), (1, u32::from(!lies)));
+        assert_eq!((progress.workers[1].struck, story.job.output_of(1)), (lies, Some(output(1))));
+    }
+}
+
+#[test]
+fn one_that_stands_for_its_word_is_enough_beside_one_that_left() {
+    for lies in [false, true] {
+        let mut story = Story::with(spot(2));
+        story.trusted(remote(1), 1, 1_000).trusted(remote(2), 1, 1_000);
+        story.now = 10 * MS;
+        let said = if lies { wrong(0) } else { output(0) };
+        story.step(Input::Result { worker: remote(1), attempt: at(0, 0), output: said });
+        story.leaves_unsigned(remote(1), &[said], &[0]);
+        assert_eq!(story.result(remote(2), 1, 0).last, [accepted(remote(2), 1, 0), start(remote(2), 0, 1)]);
+        let end = story.result(remote(2), 0, 1).last.clone();
+        let expected = match lies {
+            // It has confirmed one whose word it may have given itself: that is no merit.
+            false => vec![checked(0, remote(1), remote(2), true), dropped(remote(2), 0, 1, RefusalCode::Duplicate)],
+            true => vec![withdrawn(0, remote(1)), accepted(remote(2), 0, 1)],
+        };
+        assert_eq!(end, [expected, vec![Output::Done]].concat());
+        assert!(!story.job.progress().workers.iter().any(|worker| worker.struck), "one word strikes nobody");
+    }
+}
+
+#[test]
+fn where_this_device_can_say_who_lies_it_does_before_one_that_left_is_forgotten() {
+    let mut story = Story::with(spot(3));
+    story.trusted(remote(1), 1, 1_000).trusted(remote(2), 1, 1_000).ready(LOCAL, 1);
+    story.now = 10 * MS;
+    story.lie(remote(1), 0, 0).leaves_unsigned(remote(1), &[wrong(0)], &[0]);
+    story.result(remote(2), 1, 0);
+    assert_eq!(story.result(remote(2), 0, 1).last, [kept(remote(2), 0, 1)]);
+    story.result(LOCAL, 2, 0);
+    let end = story.result(LOCAL, 0, 2).last.clone();
+    assert!(end.contains(&struck(remote(1), 0, LOCAL)) && end.last() == Some(&Output::Done), "{end:?}");
+}
+
+#[test]
+fn a_vote_that_nobody_stands_for_is_none() {
+    let mut story = Story::with(votes(1, 2, 3));
+    story.ready(remote(1), 2).ready(remote(2), 2).ready(remote(3), 2);
+    story.now = 10 * MS;
+    story.lie(remote(1), 0, 0);
+    let gone = story.leaves_unsigned(remote(1), &[wrong(0)], &[0]).last.clone();
+    assert!(gone.contains(&dropped(remote(1), 0, 0, RefusalCode::StaleLease)), "{gone:?}");
+    assert!(gone.contains(&start(remote(3), 0, 2)), "another is asked: {gone:?}");
+    story.lie(remote(2), 0, 1);
+    assert_eq!(story.job.output_of(0), None, "the same lie is one voice");
+    assert_eq!(story.job.progress().done, 0);
+}
+
+#[test]
+fn who_left_unsigned_often_is_checked_always() {
+    let mut story = Story::with(spot(6));
+    story.trusted(remote(1), 1, 1_000);
+    story.step(Input::Expected { workers: 1 });
+    let answers = |story: &mut Story| {
+        let AttemptRef { task, attempt } = story.held(remote(1))[0];
+        story.now += 10 * MS;
+        story.result(remote(1), task, attempt);
+        task
+    };
+    for n in 1..=LEFT_UNSIGNED {
+        let task = answers(&mut story);
+        assert_eq!(story.job.open_checks, n - 1, "not drawn, or it says nothing");
+        story.leaves_unsigned(remote(1), &[output(task)], &[task]).trusted(remote(1), 1, 1_000);
+        assert_eq!(story.job.open_checks, n);
+    }
+    answers(&mut story);
+    assert_eq!(story.job.open_checks, LEFT_UNSIGNED + 1);
+    assert!(!story.job.progress().workers[0].struck, "that alone strikes nobody");
+}
+
+#[test]
+fn where_nothing_is_compared_nothing_is_done_again() {
+    let mut story = Story::with(JobConfig { redundancy: Redundancy::None, ..spot(2) });
+    story.ready(remote(1), 1).ready(LOCAL, 1);
+    story.now = 10 * MS;
+    story.result(remote(1), 0, 0).leaves_unsigned(remote(1), &[output(0)], &[0]).works(LOCAL);
+    assert_eq!((story.job.progress().checks, story.job.progress().unsigned), (0, 0));
+    assert_eq!(story.last.last(), Some(&Output::Done));
 }
 
 // ---- Votes ---------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ impl Driver<'_> {
                 continue;
             }
             let (strike, evidence) = (self.strike_of(&liar), self.evidence(&liar));
-            let strike = self.ctx.trust.strike(liar.peer, strike, evidence).await;
+            let strike = self.ctx.trust.strike(liar.peer, strike, Some(evidence)).await;
             self.tell_struck(liar.peer, liar.task, &strike.lie(), strike.evidence.clone());
             let struck = &mut self.record.report.checks.struck;
             if struck.len() < LISTED {
@@ -195,16 +195,16 @@ impl Driver<'_> {
         }
     }
 
-    /// What proves it, when the worker has signed for it: the receipt comes with or soon after the output.
-    fn evidence(&self, liar: &Liar) -> Option<Evidence> {
+    /// What proves it. The receipt comes with or soon after the output; until then it is empty.
+    fn evidence(&self, liar: &Liar) -> Evidence {
         let receipts = &self.beliefs.receipts;
-        let receipt = receipts.get(&(liar.peer, liar.task, liar.claimed))?;
+        let receipt = receipts.get(&(liar.peer, liar.task, liar.claimed));
         let others = receipts
             .iter()
             .filter(|((peer, task, output), _)| *peer != liar.peer && *task == liar.task && *output == liar.right)
             .take(EVIDENCE_OTHERS)
             .map(|(_, envelope)| ByteBuf::from(&envelope[..]));
-        Some(Evidence {
+        Evidence {
             v: 1,
             by: liar.by,
             job: self.record.report.job_id,
@@ -214,8 +214,8 @@ impl Driver<'_> {
             right: liar.right,
             others: others.collect(),
             params: self.resolved.params.to_string(),
-            receipt: ByteBuf::from(&receipt[..]),
-        })
+            receipt: receipt.map(|envelope| ByteBuf::from(&envelope[..])).unwrap_or_default(),
+        }
     }
 
     /// Somebody was struck out, here or in another job: whoever it is gets nothing more here either.

@@ -62,7 +62,7 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
     let opened = net.open_job(peer).await;
     drop(net);
     let ended = match opened {
-        Ok(stream) => read(peer, stream, &outbox).await,
+        Ok(stream) => read(&ctx, peer, stream, &outbox).await,
         Err(error) => Ended::Lost(error.to_string()),
     };
     tracing::debug!(peer = peer.short(), ?ended, "lane ended");
@@ -90,11 +90,12 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
     });
 }
 
-async fn read(peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ended {
+async fn read(ctx: &Weak<Context>, peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ended {
     let (mut frames, mut writer) = frames::open(stream, outbox.clone());
     let delivery = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
     let now = Instant::now();
-    let mut reader = Reader { peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now, looked: now };
+    let mut reader =
+        Reader { ctx, peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now, looked: now };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
@@ -132,6 +133,7 @@ struct Arriving {
 }
 
 struct Reader<'a> {
+    ctx: &'a Weak<Context>,
     peer: PeerId,
     outbox: &'a Arc<Outbox<State>>,
     arriving: HashMap<u64, Arriving>,
@@ -200,7 +202,13 @@ impl Reader<'_> {
                 return Ok(());
             }
             ToRequester::Receipt(_) => {
-                return signed.map_or(Ok(()), |signed| state.receipt(signed)).map_err(Ended::Lied);
+                let Some(signed) = signed else { return Ok(()) };
+                let (late, envelope) = state.receipt(signed).map_err(Ended::Lied)?;
+                drop(state);
+                if let Some(ctx) = self.ctx.upgrade() {
+                    ctx.trust.signed_late(self.peer, &late, &envelope);
+                }
+                return Ok(());
             }
             ToRequester::Chunk(_) => return Err(lied("an empty chunk")),
             ToRequester::Result(result) => {
@@ -331,10 +339,21 @@ impl Reader<'_> {
 mod tests {
     use super::{super::state::stories, *};
 
+    static NOBODY: Weak<Context> = Weak::new();
+
     fn reader(outbox: &Arc<Outbox<State>>, now: Instant) -> Reader<'_> {
         let delivery = Arc::new(Semaphore::new(1));
         let (opened, heard, looked) = (now, now, now);
-        Reader { peer: stories::peer(), outbox, arriving: HashMap::new(), delivery, opened, heard, looked }
+        Reader {
+            ctx: &NOBODY,
+            peer: stories::peer(),
+            outbox,
+            arriving: HashMap::new(),
+            delivery,
+            opened,
+            heard,
+            looked,
+        }
     }
 
     /// Looks at the time every second from `from` on, `seconds` times.

@@ -455,8 +455,9 @@ impl State {
         }
     }
 
-    /// Takes the worker's word for what it has answered, and hands it to the jobs that it is about.
-    pub fn receipt(&mut self, signed: Signed) -> Result<(), String> {
+    /// Takes the worker's word for what it has answered, and hands it to the jobs that it is about. What is left is about
+    /// jobs that have gone, with the envelope.
+    pub fn receipt(&mut self, signed: Signed) -> Result<(Vec<Claim>, Bytes), String> {
         let Signed { receipt: Receipt { v, peer, claims, package }, envelope: bytes } = signed;
         let owed = self.owed.iter().take(claims.len()).map(|(_, claim)| claim);
         if (v, peer, package) != (1, self.peer, self.package) || claims.is_empty() || !owed.eq(claims.iter()) {
@@ -469,7 +470,9 @@ impl State {
                 seat.tell(Report::Receipt(of_job, bytes.clone()));
             }
         }
-        Ok(())
+        let mut claims = claims;
+        claims.retain(|claim| !self.seats.values().any(|seat| seat.terms.job == claim.job));
+        Ok((claims, bytes))
     }
 
     /// Nothing was read of the worker for so long: its word may be here.

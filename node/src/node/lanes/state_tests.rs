@@ -115,7 +115,7 @@ fn receipt(signer: u8, claims: &[Claim], package: &[u8]) -> Vec<u8> {
 }
 
 fn take(lane: &mut State, envelope: Vec<u8>) -> Result<(), String> {
-    lane.receipt(Signed::by(&peer(), envelope)?)
+    lane.receipt(Signed::by(&peer(), envelope)?).map(drop)
 }
 
 #[test]
@@ -325,6 +325,22 @@ fn receipts_are_for_what_was_answered() {
     assert_eq!(take(&mut lane, bytes.clone()), Ok(()));
     assert!(take(&mut lane, bytes).is_err(), "b50: the same again");
     assert!(claims.len() < CLAIMS);
+}
+
+#[test]
+fn a_receipt_for_a_job_that_has_gone_is_not_thrown_away() {
+    let mut lane = open(64);
+    let [(a, _of_a), (gone, _)] = [1, 2].map(|n| job(&mut lane, n));
+    for (slot, task) in [(a, 0), (gone, 8)] {
+        start(&mut lane, slot, task, 10);
+        said(&mut lane);
+    }
+    assert!((0..2).all(|id| lane.answered(id, Some(ContentHash::of(b"output")), Instant::now()).is_some()));
+    lane.leave(gone, Instant::now());
+    let claims: Vec<Claim> = lane.owed.iter().map(|(_, claim)| *claim).collect();
+    let envelope = receipt(5, &claims, b"manifest");
+    let (late, word) = lane.receipt(Signed::by(&peer(), envelope.clone()).unwrap()).unwrap();
+    assert_eq!((late, &word[..]), (vec![claims[1]], &envelope[..]));
 }
 
 #[test]

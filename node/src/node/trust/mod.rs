@@ -6,6 +6,7 @@ pub mod file;
 pub mod table;
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,8 +14,9 @@ use std::{
     },
 };
 
-use msm_protocol::{PeerId, evidence::Evidence};
+use msm_protocol::{PeerId, evidence::Evidence, job::Claim};
 use msm_scheduler::Trust;
+use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
 pub use self::table::Strike;
@@ -25,6 +27,9 @@ use crate::{
     home::Home,
 };
 
+/// Pieces of evidence that wait for a receipt, which comes within a second or never. *Judgement.*
+const UNPROVEN: usize = 16;
+
 /// What is known of workers. Cheap to ask; what changes is on disk before the change is answered.
 #[derive(Clone)]
 pub struct TrustBook(Arc<Inner>);
@@ -33,6 +38,8 @@ struct Inner {
     table: Mutex<Table>,
     /// Counts strikes, for those that wait for one.
     strikes: watch::Sender<u64>,
+    /// Evidence whose receipt has not come, oldest first.
+    unproven: Mutex<VecDeque<(PeerId, Evidence)>>,
     /// One save at a time, each of the newest table.
     saving: tokio::sync::Mutex<()>,
     /// A save waits for its turn and will take in all that happens until then.
@@ -51,6 +58,7 @@ impl TrustBook {
         let inner = Inner {
             table: Mutex::new(table),
             strikes: watch::Sender::new(0),
+            unproven: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
             save_waits: AtomicBool::new(false),
             file: home.trust_file(),
@@ -109,22 +117,55 @@ impl TrustBook {
         }
     }
 
-    /// Strikes `peer` out, at once; the evidence, if there is any, and the strike are on disk when this returns.
+    /// Strikes `peer` out, at once; the evidence and the strike are on disk when this returns. Evidence without a receipt
+    /// waits for one.
     pub async fn strike(&self, peer: PeerId, strike: Strike, evidence: Option<Evidence>) -> Strike {
         // Believed from this moment on, whatever the disk does.
         self.table().strike(peer, strike.clone());
         self.0.strikes.send_modify(|count| *count += 1);
         tracing::warn!(peer = peer.short(), why = strike.reason(), "peer struck out");
         let mut strike = strike;
-        strike.evidence = match evidence {
-            Some(evidence) => self.keep_evidence(peer, evidence).await,
-            None => None,
-        };
+        match evidence {
+            Some(evidence) if evidence.receipt.is_empty() => self.await_receipt(peer, evidence),
+            Some(evidence) => strike.evidence = self.keep_evidence(peer, evidence).await,
+            None => {}
+        }
         if strike.evidence.is_some() {
             self.table().strike(peer, strike.clone());
         }
         self.save().await;
         strike
+    }
+
+    fn unproven(&self) -> MutexGuard<'_, VecDeque<(PeerId, Evidence)>> {
+        self.0.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn await_receipt(&self, peer: PeerId, evidence: Evidence) {
+        let mut unproven = self.unproven();
+        unproven.push_back((peer, evidence));
+        if unproven.len() > UNPROVEN {
+            unproven.pop_front();
+        }
+    }
+
+    /// A worker has signed for results of jobs that have gone: it may be what proves a lie in one of them.
+    pub fn signed_late(&self, peer: PeerId, claims: &[Claim], envelope: &[u8]) {
+        let mut unproven = self.unproven();
+        let proven = unproven.iter().position(|(by, evidence)| {
+            let lie = |claim: &Claim| (claim.job, claim.task) == (evidence.job, evidence.task);
+            *by == peer && claims.iter().any(|claim| lie(claim) && claim.output != evidence.right)
+        });
+        let Some((_, mut evidence)) = proven.and_then(|at| unproven.remove(at)) else { return };
+        drop(unproven);
+        evidence.receipt = ByteBuf::from(envelope);
+        let (book, job, task) = (self.clone(), evidence.job, evidence.task);
+        tokio::spawn(async move {
+            if let Some(file) = book.keep_evidence(peer, evidence).await {
+                book.table().proven(&peer, job, task, file);
+                book.save().await;
+            }
+        });
     }
 
     async fn keep_evidence(&self, peer: PeerId, evidence: Evidence) -> Option<String> {
@@ -209,6 +250,65 @@ mod tests {
     use msm_protocol::{ContentHash, JobId, SecretKey};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_receipt_that_comes_after_the_strike_is_kept_as_evidence() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(dir.path())).unwrap();
+        let peer = |n: u8| PeerId::of(&SecretKey::from_seed(&[n; 32]).public());
+        let (job, right) = (JobId::from_bytes([1; 16]), ContentHash::of(b"right"));
+        let strike = |task| Strike {
+            job,
+            task,
+            service: "home/blur@1.0.0".into(),
+            claimed: ContentHash::of(b"wrong"),
+            right,
+            by: peer(9),
+            time: 7,
+            unsigned: true,
+            evidence: None,
+        };
+        let evidence = |task| Evidence {
+            v: 1,
+            by: peer(9),
+            job,
+            task,
+            time: 7,
+            count: 9,
+            right,
+            others: vec![],
+            params: "{}".into(),
+            receipt: ByteBuf::new(),
+        };
+        let book = TrustBook::open(&home);
+        for n in 0..=UNPROVEN as u8 {
+            assert_eq!(book.strike(peer(n), strike(n.into()), Some(evidence(n.into()))).await.evidence, None);
+        }
+        let claim = |task, output: &[u8]| Claim {
+            job,
+            task,
+            input: ContentHash::of(b"input"),
+            output: ContentHash::of(output),
+        };
+        let late = |n, claim| book.signed_late(peer(n), &[claim], b"its word");
+        // The oldest waits no more; another task, another peer and what is right prove nothing.
+        late(0, claim(0, b"wrong"));
+        late(1, claim(2, b"wrong"));
+        late(2, claim(1, b"wrong"));
+        late(3, claim(3, b"right"));
+        assert_eq!(book.unproven().len(), UNPROVEN);
+        late(5, claim(5, b"wrong"));
+        let file = loop {
+            if let Some(file) = book.struck().into_iter().find_map(|row| row.evidence) {
+                break file;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(book.unproven().len(), UNPROVEN - 1);
+        let kept = Evidence::from_slice(&std::fs::read(home.evidence_dir().join(file)).unwrap()).unwrap();
+        assert_eq!((kept.task, &kept.receipt[..]), (5, b"its word".as_slice()));
+        assert!(!book.why_struck(&peer(5)).unwrap().contains("left before signing"));
+    }
 
     #[tokio::test]
     async fn a_strike_outlives_a_restart_until_it_is_forgiven() {

@@ -179,6 +179,14 @@ impl Table {
         self.bound_struck();
     }
 
+    /// The evidence for a strike was written as this file.
+    pub fn proven(&mut self, peer: &PeerId, job: JobId, task: u32, file: String) {
+        let strike = self.peers.get_mut(peer).and_then(|known| known.strike.as_mut());
+        if let Some(strike) = strike.filter(|strike| (strike.job, strike.task) == (job, task)) {
+            (strike.unsigned, strike.evidence) = (false, Some(file));
+        }
+    }
+
     /// Takes a strike back: the worker begins anew. `None` when there is none.
     pub fn forgive(&mut self, peer: &PeerId) -> Option<Strike> {
         let known = self.peers.get_mut(peer)?;

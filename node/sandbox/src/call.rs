@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId};
 
-use crate::resources::Resources;
+use crate::{resources::Resources, work::Aim};
 
 /// One run of a service's code.
 ///
@@ -117,12 +117,7 @@ pub enum Op {
     /// Raw input to raw output in one go, by one call of the guest's `run`.
     Whole,
     /// Raw input to frames, one per task.
-    Split {
-        /// Tasks wished for.
-        want: u32,
-        /// Bytes per task aimed at; more tasks than `want` are made to keep to it.
-        target_bytes: u64,
-    },
+    Split(Aim),
     /// One task's input to its output.
     Part {
         /// Which task, from 0.

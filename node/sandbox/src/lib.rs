@@ -38,3 +38,4 @@ pub use guest::{run_if_child, run_if_child_with_probe};
 pub use pool::Sandbox;
 pub use resources::{Answer, Answering, Ask, AskError, AskErrorKind, Resources};
 pub use walls::{Wall, WallName, Walls};
+pub use work::Aim;

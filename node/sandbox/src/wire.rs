@@ -31,6 +31,7 @@ use msm_protocol::RefusalCode;
 use crate::{
     call::{Asks, Budget, Engine, Op, Package, Work},
     resources::{ASK_BYTES, Answer, Ask, AskError, AskErrorKind},
+    work::Aim,
 };
 
 pub const HEADER_BYTES: usize = 8;
@@ -225,7 +226,7 @@ pub fn read_load(payload: Vec<u8>) -> Option<Loaded> {
 pub fn put_call(out: &mut Vec<u8>, op: Op, budget: &Budget, input_len: usize, params: &str) {
     let (tag, a, b) = match op {
         Op::Whole => (0, 0, 0),
-        Op::Split { want, target_bytes } => (1, u64::from(want), target_bytes),
+        Op::Split(Aim { want, target_bytes, slots }) => (1, u64::from(want) << 32 | u64::from(slots), target_bytes),
         Op::Part { index, count } => (2, u64::from(index), u64::from(count)),
         Op::Merge => (3, 0, 0),
     };
@@ -244,7 +245,7 @@ pub fn read_call(payload: &[u8]) -> Option<Request> {
         [reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?];
     let op = match tag {
         0 => Op::Whole,
-        1 => Op::Split { want: u32::try_from(a).ok()?, target_bytes: b },
+        1 => Op::Split(Aim { want: (a >> 32) as u32, slots: a as u32, target_bytes: b }),
         2 => Op::Part { index: u32::try_from(a).ok()?, count: u32::try_from(b).ok()? },
         3 => Op::Merge,
         _ => return None,
@@ -394,7 +395,8 @@ mod tests {
         }
 
         let budget = Budget { memory: 1, time: Duration::from_micros(2), output: 3 };
-        for op in [Op::Whole, Op::Split { want: 4, target_bytes: 5 }, Op::Part { index: 6, count: 7 }, Op::Merge] {
+        let split = Op::Split(Aim { want: 4, target_bytes: 5, slots: u32::MAX });
+        for op in [Op::Whole, split, Op::Part { index: 6, count: 7 }, Op::Merge] {
             let params: Arc<str> = "{\"radius\":3}".into();
             let mut bytes = Vec::new();
             put_call(&mut bytes, op, &budget, 9, &params);

@@ -16,9 +16,9 @@ use msm_protocol::{PeerId, job::AttemptRef};
 
 use crate::{
     job::{Input, Output, Worker},
-    makespan::{self, DEVICES_MAX, Load, Server, TOLERANCE},
+    makespan::{self, DEVICES_MAX, Load, Server, Sure, TOLERANCE},
     rates,
-    select::{DeviceWish, Selection, Sure},
+    select::{DeviceWish, Selection},
 };
 
 /// The first look at a job whose parts give no answer: before, no start-up could pay. *Judgement.*
@@ -113,7 +113,6 @@ pub struct Hiring {
     accepted: Vec<bool>,
     left: u32,
     load: Load,
-    sure: Sure,
     wish: DeviceWish,
     own: Own,
     hired: BTreeMap<PeerId, Hired>,
@@ -139,7 +138,6 @@ impl Hiring {
             left: bytes.len() as u32,
             bytes,
             load: Load { cut: true, ..selection.load },
-            sure: selection.sure,
             wish,
             own: Own::default(),
             hired: BTreeMap::new(),
@@ -153,7 +151,7 @@ impl Hiring {
         let peers = hiring.pool.iter().map(|(peer, _)| *peer);
         let others = (selection.count as usize).saturating_sub(usize::from(selection.is_here()));
         // A guess is no reason to have others fetch a package: the first part will tell.
-        let waits = wish.auto && selection.is_here() && selection.sure == Sure::Guessed;
+        let waits = wish.auto && selection.is_here() && selection.load.sure == Sure::Guessed;
         let others = if waits { others.min(wish.min.saturating_sub(1) as usize) } else { others };
         hiring.first = peers.take(others).collect();
         hiring
@@ -414,7 +412,7 @@ impl Hiring {
     /// Seconds of one slot of this device for the whole job: what was known before, corrected by the parts so far; of a
     /// job without a finished part the least that it can be.
     fn work(&self, now: Duration) -> Option<f64> {
-        let known = (self.sure == Sure::Measured).then_some(self.all());
+        let known = (self.load.sure == Sure::Measured).then_some(self.all());
         let shown = (self.own.parts > 0).then(|| self.own.seconds / self.own.share);
         match (known.and_then(rates::sane), shown) {
             (Some(known), Some(shown)) => {

@@ -28,5 +28,6 @@ pub use hire::Hiring;
 pub use job::{
     Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker, WorkerProgress,
 };
-pub use select::{Candidate, DeviceWish, JobShape, Known, Order, Row, Selection, Sure, select};
+pub use makespan::Sure;
+pub use select::{Candidate, DeviceWish, JobShape, Known, Order, Row, Selection, select};
 pub use trust::Trust;

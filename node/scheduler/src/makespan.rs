@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::plan;
+use crate::plan::{self, Hands, Timed};
 
 /// A larger number of devices must save more than this: 5 % of the shortest prediction.
 pub const TOLERANCE: f64 = 1.05;
@@ -96,13 +96,38 @@ pub struct Load {
     pub around: f64,
     /// Bytes per second of the requester's uplink, if known.
     pub upload: Option<u64>,
+    /// What `work` and `per_task` rest on: how it is cut follows only what was measured.
+    pub sure: Sure,
+}
+
+/// How sure a prediction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sure {
+    /// It rests on scores and on guesses.
+    #[default]
+    Guessed,
+    /// The service was measured on this device before.
+    Measured,
 }
 
 impl Load {
-    /// Tasks when `devices` share the work.
-    fn tasks_on(&self, devices: usize) -> u32 {
+    /// Tasks when these share the work.
+    pub fn tasks_on(&self, hands: Hands) -> u32 {
         let most = self.tasks.max(1);
-        if self.cut { most } else { most.min(plan::tasks(devices as u32, self.bytes as u64)) }
+        let Self { work, per_task, .. } = *self;
+        let timed = (self.sure == Sure::Measured).then_some(Timed { work, per_task });
+        if self.cut { most } else { most.min(plan::tasks(hands, self.bytes as u64, timed)) }
+    }
+}
+
+impl Hands {
+    /// Of these devices.
+    pub fn of<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Self {
+        let add = |hands: Self, server: &Server| Self {
+            devices: hands.devices + 1,
+            slots: hands.slots.saturating_add(server.slots()),
+        };
+        servers.into_iter().fold(Self { devices: 0, slots: 0 }, add)
     }
 }
 
@@ -195,7 +220,7 @@ fn over(bytes: f64, rate: f64) -> f64 {
 
 /// Seconds until the last task ends on all of `servers`, each of which does at least one.
 pub fn makespan(servers: &[Server], load: &Load) -> f64 {
-    let tasks = load.tasks_on(servers.len());
+    let tasks = load.tasks_on(Hands::of(servers));
     let followed = tasks.min(TASKS_FOLLOWED);
     let share = 1.0 / f64::from(followed);
     let piece = Piece {
@@ -255,8 +280,17 @@ mod tests {
         Server { startup, link: Some(Wire::FREE), ..here(power) }
     }
 
-    const LOAD: Load =
-        Load { tasks: 1_024, cut: false, bytes: 0.0, output: 0.0, work: 8.0, per_task: 0.0, around: 0.0, upload: None };
+    const LOAD: Load = Load {
+        tasks: 1_024,
+        cut: false,
+        bytes: 0.0,
+        output: 0.0,
+        work: 8.0,
+        per_task: 0.0,
+        around: 0.0,
+        upload: None,
+        sure: Sure::Guessed,
+    };
 
     #[test]
     fn equal_devices_share_equally() {
@@ -344,6 +378,8 @@ mod tests {
         let load = Load { per_task: 0.5, ..LOAD };
         // Four for one device.
         assert_eq!(makespan(&[here(1.0)], &load), 10.0);
+        // Once that is known, one.
+        assert_eq!(makespan(&[here(1.0)], &Load { sure: Sure::Measured, ..load }), 8.5);
         assert_eq!(makespan(&[here(1.0)], &Load { tasks: 16, cut: true, ..load }), 16.0);
         // Several are taken for one when there are very many.
         assert!((makespan(&[here(1.0)], &Load { tasks: 1_000, cut: true, ..load }) - 508.0).abs() < 1e-9);

@@ -7,67 +7,107 @@ use msm_protocol::limits::{TASK_TARGET_BYTES, TASKS_PER_JOB};
 /// Tasks per device at least: a device twice as fast as the others then takes twice as many, and what is lost with a
 /// device is a quarter of its share. *Judgement.*
 pub const TASKS_PER_DEVICE: u32 = 4;
+/// Tasks per slot at least, likewise: of two for each the largest is paired with the smallest. *Judgement.*
+pub const TASKS_PER_SLOT: u32 = 2;
 /// Aimed-at time of one task where it is known how long the work takes: what a task costs besides (a round trip, a
 /// receipt, rows that two neighbours both need) is a small part of it, and a straggler is noticed soon. *Judgement.*
 pub const TASK_TIME_TARGET: Duration = Duration::from_millis(200);
 /// Tasks per device at most for the sake of their time: more do not balance better. *Judgement.*
 pub const TASKS_PER_DEVICE_TIMED: u32 = 32;
+/// Part of the work that the cutting may cost: what each task takes whatever its size, summed up. *Judgement.*
+pub const CUT_COST: f64 = 0.1;
 
-/// Number of tasks for an input of `bytes` on `devices`: the larger of 4 per device and one per target size, within
-/// `1..=TASKS_PER_JOB`. A service that cannot split its input runs as one task whatever this says.
-pub fn tasks(devices: u32, bytes: u64) -> u32 {
-    tasks_timed(devices, bytes, None)
+/// Those that will share a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hands {
+    /// Devices.
+    pub devices: u32,
+    /// Tasks that they work on at a time, together.
+    pub slots: u32,
 }
 
-/// [`tasks`] where one device of the kind would need `work` for all of it: then also one per target time, as long as
-/// that is not too many for the devices.
-pub fn tasks_timed(devices: u32, bytes: u64, work: Option<Duration>) -> u32 {
-    let devices = u64::from(devices);
+/// What was measured of a job's work, in seconds of one slot of the requester's device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timed {
+    /// All of it.
+    pub work: f64,
+    /// Each task, whatever its size.
+    pub per_task: f64,
+}
+
+/// Number of tasks for an input of `bytes`: 4 per device and 2 per slot; where the time is known, one per target time if
+/// that is more and not too many for the devices, and fewer when each would cost too much, but one for each slot; and in
+/// any case one per target size. Within `1..=TASKS_PER_JOB`. A service that cannot split its input runs as one task
+/// whatever this says.
+pub fn tasks(hands: Hands, bytes: u64, timed: Option<Timed>) -> u32 {
+    let devices = u64::from(hands.devices);
+    let slots = u64::from(hands.slots.max(hands.devices));
+    let by_hands = (devices * u64::from(TASKS_PER_DEVICE)).max(slots * u64::from(TASKS_PER_SLOT));
+    let wanted = timed.map_or(by_hands, |Timed { work, per_task }| {
+        // Casts of floats saturate, and of NaN give 0.
+        let by_time = (work / TASK_TIME_TARGET.as_secs_f64()).ceil() as u64;
+        let pays = if per_task > 0.0 { (CUT_COST * work / per_task) as u64 } else { u64::MAX };
+        by_time.min(devices * u64::from(TASKS_PER_DEVICE_TIMED)).max(by_hands).min(pays.max(slots))
+    });
     let by_size = bytes.div_ceil(TASK_TARGET_BYTES as u64);
-    let by_devices = devices * u64::from(TASKS_PER_DEVICE);
-    let by_time = work.map_or(0, |work| work.as_nanos().div_ceil(TASK_TIME_TARGET.as_nanos()));
-    let by_time = u64::try_from(by_time).unwrap_or(u64::MAX).min(devices * u64::from(TASKS_PER_DEVICE_TIMED));
-    by_size.max(by_devices).max(by_time).clamp(1, TASKS_PER_JOB as u64) as u32
+    by_size.max(wanted).clamp(1, TASKS_PER_JOB as u64) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+
+    fn on(devices: u32, slots: u32) -> Hands {
+        Hands { devices, slots }
+    }
+
     #[test]
-    fn the_larger_of_both_rules_within_bounds() {
-        const MIB: u64 = 1024 * 1024;
+    fn the_largest_of_the_rules_within_bounds() {
         let cases = [
-            (0, 0, 1),
-            (1, 0, 4),
-            (4, 100, 16),
-            (4, 16 * MIB, 16),
-            (4, 16 * MIB + 1, 17),
-            (2, 64 * MIB, 64),
-            (300, 0, 1_200),
-            (1, u64::MAX, 16_384),
-            (u32::MAX, u64::MAX, 16_384),
+            (0, 0, 0, 1),
+            (1, 1, 0, 4),
+            (1, 8, 0, 16),
+            (4, 8, 100, 16),
+            (4, 8, 16 * MIB, 16),
+            (4, 8, 16 * MIB + 1, 17),
+            (2, 2, 64 * MIB, 64),
+            (300, 300, 0, 1_200),
+            (1, 1, u64::MAX, 16_384),
+            (u32::MAX, u32::MAX, u64::MAX, 16_384),
         ];
-        for (devices, bytes, expected) in cases {
-            assert_eq!(tasks(devices, bytes), expected, "{devices} devices, {bytes} bytes");
+        for (devices, slots, bytes, expected) in cases {
+            assert_eq!(tasks(on(devices, slots), bytes, None), expected, "{devices} devices, {slots}, {bytes} bytes");
         }
     }
 
     #[test]
-    fn a_known_time_makes_more_tasks_but_never_fewer_and_not_too_many() {
+    fn a_long_job_has_more_tasks_and_one_whose_tasks_cost_much_has_fewer() {
         let cases = [
-            (4, 0, 0, 16),
-            (4, 0, 3_000, 16),
-            (4, 0, 3_201, 17),
-            (4, 0, 10_000, 50),
-            (4, 0, 3_600_000, 128),
-            (1, 0, 3_600_000, 32),
-            (4, 200 << 20, 10_000, 200),
-            (u32::MAX, 0, u64::MAX, 16_384),
+            // devices, bytes, work, per task -> tasks
+            (4, 0, 0.0, 0.0, 16),
+            (4, 0, 3.2, 0.0, 16),
+            (4, 0, 3.201, 0.0, 17),
+            (4, 0, 10.0, 0.0, 50),
+            (4, 0, 3_600.0, 0.0, 128),
+            (1, 0, 3_600.0, 0.0, 32),
+            (4, 200 * MIB, 10.0, 0.0, 200),
+            (u32::MAX, 0, f64::INFINITY, 0.0, 16_384),
+            // A tenth of the work.
+            (4, 0, 10.0, 0.02, 50),
+            (4, 0, 10.0, 0.05, 20),
+            (4, 0, 1.0, 0.01, 10),
+            // One for each slot, and none larger than it should be.
+            (4, 0, 0.1, 0.1, 8),
+            (1, 0, 0.0, 0.1, 2),
+            (1, 9 * MIB, 0.1, 0.1, 9),
+            (1, 0, f64::NAN, f64::NAN, 4),
+            (1, 0, f64::NAN, 1.0, 2),
         ];
-        for (devices, bytes, ms, expected) in cases {
-            let work = Some(Duration::from_millis(ms));
-            assert_eq!(tasks_timed(devices, bytes, work), expected, "{devices} devices, {bytes} bytes, {ms} ms");
+        for (devices, bytes, work, per_task, expected) in cases {
+            let count = tasks(on(devices, 2 * devices.min(1 << 30)), bytes, Some(Timed { work, per_task }));
+            assert_eq!(count, expected, "{devices} devices, {bytes} bytes, {work} s, {per_task} s each");
         }
     }
 }

@@ -14,7 +14,7 @@ use msm_protocol::{
 use crate::{
     eqs,
     job::Redundancy,
-    makespan::{self, Checks, DEVICES_MAX, Load, Server, Wire},
+    makespan::{self, Checks, DEVICES_MAX, Load, Server, Sure, Wire},
     rates,
     trust::{CHECK_FIRST, Trust},
 };
@@ -108,16 +108,6 @@ pub struct Known {
     pub trust: Trust,
 }
 
-/// How sure a prediction is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sure {
-    /// It rests on scores and on guesses.
-    #[default]
-    Guessed,
-    /// The service was measured on this device before.
-    Measured,
-}
-
 /// What is known of a job before it starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobShape {
@@ -195,8 +185,6 @@ pub struct Selection {
     pub spare: Vec<PeerId>,
     /// Predicted time with 1, 2, … of [`Self::servers`].
     pub predicted: Vec<Duration>,
-    /// What the predictions rest on.
-    pub sure: Sure,
     /// All that fit, those that take part first, as the predictions see them; `None` for this device.
     pub servers: Vec<(Option<PeerId>, Server)>,
     /// The work as the predictions see it.
@@ -287,10 +275,9 @@ pub fn select(
     let fit = fits.len() as u32;
     let spare = fits.iter().skip(count).filter_map(|fit| fit.peer).collect();
     let servers = fits.iter().map(|fit| (fit.peer, fit.server)).collect();
-    let sure = if job.work.is_some() { Sure::Measured } else { Sure::Guessed };
     rows.extend(into_rows(fits, count, wish, &predicted));
     rows.sort_by(|a, b| b.used.cmp(&a.used).then(b.eqs.total_cmp(&a.eqs)).then(a.peer.cmp(&b.peer)));
-    Selection { rows, count: count as u32, fit, spare, predicted, sure, servers, load }
+    Selection { rows, count: count as u32, fit, spare, predicted, servers, load }
 }
 
 /// The better first still, but who would only make the job wait (for its start, for its link) after all others.
@@ -365,6 +352,7 @@ fn load(job: &JobShape, own_eqs: f64) -> Load {
         per_task: job.per_task.as_secs_f64(),
         around: job.around.as_secs_f64(),
         upload: job.upload,
+        sure: if job.work.is_some() { Sure::Measured } else { Sure::Guessed },
     }
 }
 

@@ -14,7 +14,7 @@ use msm_protocol::{
     limits::{MORE_BLOBS, TASK_TARGET_BYTES, TASKS_PER_JOB},
     manifest::{Engine, FileRef, Permissions, Split, Variant},
 };
-use msm_sandbox::{Asks, Budget, Files, Op, Package, Work};
+use msm_sandbox::{Aim, Asks, Budget, Files, Op, Package, Work};
 use serde_bytes::ByteBuf;
 
 use super::{
@@ -122,7 +122,7 @@ pub fn service_of(manifest: &Manifest, market: MarketId, alias: String) -> Servi
 pub fn operation(op: TaskOp, index: u32, count: u32) -> Op {
     match op {
         TaskOp::Run => Op::Part { index, count },
-        TaskOp::Split => Op::Split { want: count.min(TASKS_PER_JOB as u32), target_bytes: TASK_TARGET_BYTES as u64 },
+        TaskOp::Split => Op::Split(Aim::even(count.min(TASKS_PER_JOB as u32), TASK_TARGET_BYTES as u64)),
     }
 }
 

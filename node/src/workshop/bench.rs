@@ -12,7 +12,9 @@ use msm_protocol::{
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_TIME_MAX},
     manifest::Split,
 };
-use msm_sandbox::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Resources, Sandbox, SandboxConfig, Work};
+use msm_sandbox::{
+    Aim, Asks, Budget, Call, Engine, Files, Op, Output, Package, Resources, Sandbox, SandboxConfig, Work,
+};
 
 use super::WorkshopError;
 use crate::node::{
@@ -94,7 +96,7 @@ impl Bench {
     pub async fn parts(&self, run: &Run<'_>, want: u32) -> Result<Ran, Refusal> {
         let began = Instant::now();
         let whole_job = self.job_budget(run.service);
-        let split = self.call(run, Op::Split { want, target_bytes: NO_TARGET }, run.input.clone(), whole_job).await?;
+        let split = self.call(run, Op::Split(Aim::even(want, NO_TARGET)), run.input.clone(), whole_job).await?;
         let inputs =
             inputs_of(&split.bytes).map_err(|error| Refusal::new(RefusalCode::ServiceFailed, error.message))?;
         let (mut outputs, mut log, mut cpu) = (Vec::with_capacity(inputs.len()), split.log, split.cpu);
@@ -125,7 +127,7 @@ impl Bench {
 
     /// Decodes a picture in a child, as every picture is: width, height, and 8-bit RGBA row by row.
     pub async fn pixels(&self, picture: Bytes) -> Result<Pixels, Refusal> {
-        let op = Op::Split { want: 1, target_bytes: NO_TARGET };
+        let op = Op::Split(Aim::even(1, NO_TARGET));
         let tile = self.picture_call(op, picture).await?;
         // One frame (u32 length) with one tile: width, rows, top and bottom halo, then the rows.
         let field = |at: usize| Some(u32::from_le_bytes(tile.get(at..at + 4)?.try_into().ok()?));

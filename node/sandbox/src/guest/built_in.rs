@@ -9,15 +9,13 @@ use crate::{
 /// Splits or merges by one of the built-in kinds of work.
 pub fn run(op: Op, work: Work, mut input: Vec<u8>, budget: &Budget, out: &mut Out) -> Result<(), Failure> {
     match (op, work) {
-        (Op::Split { .. }, Work::Whole) => out.put(&[&frames::prefix(input.len())?, &input]),
-        (Op::Split { want, target_bytes }, Work::Bytes { size }) => {
-            runs::split_bytes(&input, size, want, target_bytes, out)
-        }
-        (Op::Split { want, target_bytes }, Work::Lines { n }) => runs::split_lines(&input, n, want, target_bytes, out),
-        (Op::Split { want, target_bytes }, Work::JsonArray) => json_array::split(&input, want, target_bytes, out),
-        (Op::Split { want, target_bytes }, Work::ImageRows { halo }) => {
+        (Op::Split(_), Work::Whole) => out.put(&[&frames::prefix(input.len())?, &input]),
+        (Op::Split(aim), Work::Bytes { size }) => runs::split_bytes(&input, size, aim, out),
+        (Op::Split(aim), Work::Lines { n }) => runs::split_lines(&input, n, aim, out),
+        (Op::Split(aim), Work::JsonArray) => json_array::split(&input, aim, out),
+        (Op::Split(aim), Work::ImageRows { halo }) => {
             let picture = codec::decode(&input, budget.memory)?;
-            image_rows::split(&picture, halo, want, target_bytes, out)
+            image_rows::split(&picture, halo, aim, out)
         }
         (Op::Merge, Work::Whole) => {
             let mut parts = frames::read(&input);

@@ -19,6 +19,7 @@ use super::{
     wasm_task,
 };
 use crate::{
+    Aim,
     call::{Engine, Op, Work},
     wire::{self, Fault, Loaded, Request, kind},
     work::{Sink, codec, frames, image_rows::Tile, json_array},
@@ -190,7 +191,7 @@ impl Child {
         let params = &*request.params;
 
         match (request.op, package.work) {
-            (Op::Split { want, .. }, Work::Service) => with_guest(out, &mut |guest, out| {
+            (Op::Split(Aim { want, .. }), Work::Service) => with_guest(out, &mut |guest, out| {
                 let shape = Shape { want: Some(want), ..Shape::default() };
                 let parts = guest.call("split", guest.input(input())?, params, &shape)?;
                 let mut count = 0;

@@ -9,6 +9,7 @@ use super::{
     wasm::{Run, Wasm},
 };
 use crate::{
+    Aim,
     call::{Op, Work},
     wire::{Fault, Loaded, Request},
     work::{Sink, codec, frames, image_rows::Tile, json_array},
@@ -28,7 +29,7 @@ pub fn run(
     let probe = probe.filter(|_| package.label.starts_with("//probe"));
     let mut program = Program { wasm, package, request, log, probe, report: None };
     match (request.op, package.work) {
-        (Op::Split { want, .. }, Work::Service) => {
+        (Op::Split(Aim { want, .. }), Work::Service) => {
             let parts = program.kept("split", vec![format!("MSM_WANT={want}")], input, budget.output)?;
             out.put(&[checked(&parts)?])
         }

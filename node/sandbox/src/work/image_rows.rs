@@ -1,9 +1,9 @@
 //! `image-rows`: bands of rows with their neighbours' rows, and the picture put together again.
 
 use super::{
-    Sink, WorkError,
+    Aim, Sink, WorkError,
     codec::{self, Picture},
-    frames, task_count, units_of,
+    frames,
 };
 
 /// Bytes before a tile's rows.
@@ -64,13 +64,20 @@ impl Tile {
     }
 }
 
+/// Own rows of a tile for each row of its halo, where more tiles are wished for than the devices need: what is computed
+/// twice is a tenth at most. *Judgement.*
+const ROWS_PER_HALO: u64 = 10;
+/// Tiles for each slot that are made if they are wished for, whatever is computed twice. *Judgement.*
+const NEEDED: u32 = 4;
+
 /// Frames of tiles.
-pub fn split<S: Sink>(picture: &Picture, halo: u32, want: u32, target: u64, out: &mut S) -> Result<(), S::Error> {
+pub fn split<S: Sink>(picture: &Picture, halo: u32, aim: Aim, out: &mut S) -> Result<(), S::Error> {
     let height = u64::from(picture.height);
     let row_bytes = picture.width as usize * 4;
-    let count = task_count(height, picture.data.len() as u64, want, target);
-    for index in 0..count {
-        let core = units_of(index, count, height);
+    let enough = aim.slots.saturating_mul(NEEDED);
+    let pays = height / (2 * ROWS_PER_HALO * u64::from(halo)).max(1);
+    let want = aim.want.min(enough.max(u32::try_from(pays).unwrap_or(u32::MAX)));
+    for core in (Aim { want, ..aim }).runs(height, picture.data.len() as u64).iter() {
         let top = core.start.min(u64::from(halo));
         let bottom = (height - core.end).min(u64::from(halo));
         let (first, end) = (core.start - top, core.end + bottom);
@@ -150,11 +157,12 @@ mod tests {
     proptest! {
         #[test]
         fn tiles_put_together_are_the_picture(
-            width in 1u32..20, height in 1u32..60, halo in 0u32..80, want in 0u32..20, target in 1u64..4000,
+            width in 1u32..20, height in 1u32..60, halo in 0u32..80, want in 0u32..20, target_bytes in 1u64..4000,
+            slots in 1u32..20,
         ) {
             let picture = picture(width, height);
             let mut out = Keep::default();
-            split(&picture, halo, want, target, &mut out)?;
+            split(&picture, halo, Aim { want, target_bytes, slots }, &mut out)?;
             let tiles = all(&out.0);
             let mut row = 0;
             for frame in &tiles {

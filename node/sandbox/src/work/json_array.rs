@@ -2,16 +2,14 @@
 
 use serde::de::IgnoredAny;
 
-use super::{Sink, WorkError, frames, task_count, units_of};
+use super::{Aim, Sink, WorkError, frames};
 
 /// Frames of arrays, each with a run of the input's elements.
-pub fn split<S: Sink>(input: &[u8], want: u32, target: u64, out: &mut S) -> Result<(), S::Error> {
+pub fn split<S: Sink>(input: &[u8], aim: Aim, out: &mut S) -> Result<(), S::Error> {
     let units = Elements::of(input)?.count() as u64;
-    let count = task_count(units, input.len() as u64, want, target);
     let mut elements = Elements::of(input)?;
     let mut text = Vec::new();
-    for index in 0..count {
-        let run = units_of(index, count, units);
+    for run in aim.runs(units, input.len() as u64).iter() {
         text.clear();
         let length = usize::try_from(run.end - run.start).unwrap_or(usize::MAX);
         append(&mut text, elements.by_ref().take(length));
@@ -109,9 +107,9 @@ mod tests {
 
     use super::{super::frames::tests::*, *};
 
-    fn split_of(input: &str, want: u32) -> Result<Vec<u8>, WorkError> {
+    fn split_of(input: &str, aim: Aim) -> Result<Vec<u8>, WorkError> {
         let mut out = Keep::default();
-        split(input.as_bytes(), want, u64::MAX, &mut out).map(|()| out.0)
+        split(input.as_bytes(), aim, &mut out).map(|()| out.0)
     }
 
     #[test]
@@ -125,7 +123,7 @@ mod tests {
             ("[[],[[]],{}]", 9, &["[[]]", "[[[]]]", "[{}]"]),
         ];
         for (input, want, expected) in table {
-            let frames = split_of(input, *want).unwrap();
+            let frames = split_of(input, Aim::even(*want, u64::MAX)).unwrap();
             assert_eq!(all(&frames), expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), "{input}");
         }
     }
@@ -133,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_no_array_is_refused() {
         for input in ["", "1", "{}", "\"[]\"", "[1,]", "[1", "[1] x", "[1 2]", "[\"\\\"]", &"[".repeat(200)] {
-            assert!(split_of(input, 2).is_err(), "{input}");
+            assert!(split_of(input, Aim::even(2, u64::MAX)).is_err(), "{input}");
         }
         assert!(merge(b"\x02\0\0\0{}", &mut Keep::default()).unwrap_err().to_string().contains("part 0"));
     }
@@ -150,9 +148,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arrays_put_together_are_the_input(values in prop::collection::vec(value(), 0..40), want in 1u32..20) {
+        fn arrays_put_together_are_the_input(
+            values in prop::collection::vec(value(), 0..40), want in 1u32..20, slots in 1u32..9,
+        ) {
+            let aim = Aim { want, target_bytes: u64::MAX, slots };
             for text in [serde_json::to_string(&values).unwrap(), serde_json::to_string_pretty(&values).unwrap()] {
-                let frames = split_of(&text, want).unwrap();
+                let frames = split_of(&text, aim).unwrap();
                 let (mut merged, mut whole) = (Keep::default(), Keep::default());
                 merge(&frames, &mut merged).unwrap();
                 normal(text.as_bytes(), &mut whole).unwrap();

@@ -1,15 +1,12 @@
 //! `bytes:SIZE` and `lines:N`: cuts between runs of bytes or lines.
 
-use super::{Sink, frames, task_count, units_of};
+use super::{Aim, Sink, frames};
 
 /// Frames of runs of `size` bytes.
-pub fn split_bytes<S: Sink>(input: &[u8], size: u64, want: u32, target: u64, out: &mut S) -> Result<(), S::Error> {
+pub fn split_bytes<S: Sink>(input: &[u8], size: u64, aim: Aim, out: &mut S) -> Result<(), S::Error> {
     let size = size.max(1);
     let bytes = input.len() as u64;
-    let units = bytes.div_ceil(size);
-    let count = task_count(units, bytes, want, target);
-    for index in 0..count {
-        let run = units_of(index, count, units);
+    for run in aim.runs(bytes.div_ceil(size), bytes).iter() {
         let at = |unit: u64| unit.saturating_mul(size).min(bytes) as usize;
         put(&input[at(run.start)..at(run.end)], out)?;
     }
@@ -17,17 +14,15 @@ pub fn split_bytes<S: Sink>(input: &[u8], size: u64, want: u32, target: u64, out
 }
 
 /// Frames of runs of `n` lines.
-pub fn split_lines<S: Sink>(input: &[u8], n: u64, want: u32, target: u64, out: &mut S) -> Result<(), S::Error> {
+pub fn split_lines<S: Sink>(input: &[u8], n: u64, aim: Aim, out: &mut S) -> Result<(), S::Error> {
     let n = n.max(1);
     let newlines = input.iter().filter(|byte| **byte == b'\n').count() as u64;
     let tail = u64::from(input.last().is_some_and(|last| *last != b'\n'));
     let units = (newlines + tail).div_ceil(n);
-    let count = task_count(units, input.len() as u64, want, target);
     let mut rest = input;
-    for index in 0..count {
-        let run = units_of(index, count, units);
+    for run in aim.runs(units, input.len() as u64).iter() {
         let lines = (run.end - run.start).saturating_mul(n);
-        let end = if index + 1 == count { rest.len() } else { end_of_line(rest, lines) };
+        let end = if run.end == units { rest.len() } else { end_of_line(rest, lines) };
         let (head, tail) = rest.split_at(end);
         put(head, out)?;
         rest = tail;
@@ -62,7 +57,7 @@ mod tests {
 
     fn lines(input: &[u8], n: u64, want: u32) -> Vec<u8> {
         let mut out = Keep::default();
-        split_lines(input, n, want, u64::MAX, &mut out).unwrap();
+        split_lines(input, n, Aim::even(want, u64::MAX), &mut out).unwrap();
         out.0
     }
 
@@ -90,11 +85,13 @@ mod tests {
             input in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..2000),
             unit in 1u64..50,
             want in 0u32..40,
-            target in 1u64..500,
+            target_bytes in 1u64..500,
+            slots in 1u32..20,
         ) {
             let (mut by_bytes, mut by_lines) = (Keep::default(), Keep::default());
-            split_bytes(&input, unit, want, target, &mut by_bytes)?;
-            split_lines(&input, unit, want, target, &mut by_lines)?;
+            let aim = Aim { want, target_bytes, slots };
+            split_bytes(&input, unit, aim, &mut by_bytes)?;
+            split_lines(&input, unit, aim, &mut by_lines)?;
             let newlines = |run: &[u8]| run.iter().filter(|byte| **byte == b'\n').count();
             let is_run_of_bytes: &dyn Fn(&[u8]) -> bool = &|run| (run.len() as u64).is_multiple_of(unit);
             let is_run_of_lines: &dyn Fn(&[u8]) -> bool = &|run| (newlines(run) as u64).is_multiple_of(unit);

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use image::RgbaImage;
 use msm_protocol::RefusalCode;
-use msm_sandbox::{Op, Package, Work};
+use msm_sandbox::{Aim, Op, Package, Work};
 use serde::{Deserialize, Serialize};
 
 use crate::rig::{Rig, framed, frames, in_parts, package, shipped, wasm_package};
@@ -107,7 +107,7 @@ async fn parts_of_both_variants_make_one_picture() {
         let params = serde_json::to_string(&Params { kind, radius }).unwrap();
         let packages = variants(radius).map(|(_, package)| package);
         let whole = rig.run(&packages[0], Op::Whole, &params, input.clone()).await.unwrap().bytes;
-        let split = rig.run(&packages[1], Op::Split { want: 6, target_bytes: 1 << 30 }, &params, input.clone()).await;
+        let split = rig.run(&packages[1], Op::Split(Aim::even(6, 1 << 30)), &params, input.clone()).await;
         let mut outputs = Vec::new();
         for (index, task) in frames(&split.unwrap().bytes).into_iter().enumerate() {
             let op = Op::Part { index: index as u32, count: 6 };

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use msm_protocol::{ContentHash, RefusalCode};
-use msm_sandbox::{Asks, Files, Op, Package, Work};
+use msm_sandbox::{Aim, Asks, Files, Op, Package, Work};
 
 use crate::{
     asks::Device,
@@ -216,7 +216,7 @@ async fn b31_a_gigabyte_of_output_stops_at_its_cap() {
     let source =
         "export function* split() { const part = new Uint8Array(1 << 20); for (let i = 0; i < 1000; i++) yield part; }";
     let before = resident();
-    let op = Op::Split { want: 4, target_bytes: 1 << 20 };
+    let op = Op::Split(Aim::even(4, 1 << 20));
     let refusal = rig.run(&package(source, Work::Service, false), op, "{}", "").await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::OutputTooLarge, "{refusal}");
     assert!(refusal.reason.contains("the output is larger"), "its own child stops it: {refusal}");
@@ -270,7 +270,7 @@ async fn hostile_inputs_of_built_in_work_are_refused() {
     let mut rig = Rig::new();
     rig.budget.time = DEADLINE;
     let run = "export function run(input) { return input; }";
-    let split = Op::Split { want: 4, target_bytes: 1 << 20 };
+    let split = Op::Split(Aim::even(4, 1 << 20));
     let part = Op::Part { index: 0, count: 1 };
     let rows = Work::ImageRows { halo: 1 };
     let table: [(Work, Op, &[u8], RefusalCode); 9] = [

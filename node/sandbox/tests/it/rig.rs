@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use msm_protocol::{ContentHash, PeerId, Refusal, SecretKey};
-use msm_sandbox::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Sandbox, SandboxConfig, WallName, Work};
+use msm_sandbox::{
+    Aim, Asks, Budget, Call, Engine, Files, Op, Output, Package, Sandbox, SandboxConfig, WallName, Work,
+};
 
 pub struct Rig {
     pub sandbox: Sandbox,
@@ -125,7 +127,7 @@ pub async fn in_parts(
     params: &str,
     input: Bytes,
 ) -> Result<(Bytes, usize), Refusal> {
-    let split = rig.run(package, Op::Split { want, target_bytes: 1 << 30 }, params, input).await?;
+    let split = rig.run(package, Op::Split(Aim::even(want, 1 << 30)), params, input).await?;
     let tasks = frames(&split.bytes);
     let count = tasks.len();
     let mut outputs = Vec::new();

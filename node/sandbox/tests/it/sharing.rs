@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use msm_protocol::{ContentHash, Refusal};
 use msm_sandbox::{
-    Answer, Answering, Ask, AskError, AskErrorKind, Asks, Budget, Engine, Files, Op, Package, Resources, Work,
+    Aim, Answer, Answering, Ask, AskError, AskErrorKind, Asks, Budget, Engine, Files, Op, Package, Resources, Work,
 };
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ impl Sharing {
     }
 
     async fn split(&self, want: u32, params: &str) -> Vec<Bytes> {
-        frames(&self.call(Op::Split { want, target_bytes: 1 << 30 }, params, PAGE).await.unwrap())
+        frames(&self.call(Op::Split(Aim::even(want, 1 << 30)), params, PAGE).await.unwrap())
     }
 
     async fn run(&self, index: u32, count: u32, params: &str, part: Bytes) -> Result<Bytes, Refusal> {

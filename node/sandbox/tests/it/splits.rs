@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use msm_protocol::{ContentHash, RefusalCode};
-use msm_sandbox::{Op, Package, Work};
+use msm_sandbox::{Aim, Op, Package, Work};
 
 use crate::rig::{Rig, frames, in_parts, package};
 
@@ -29,7 +29,7 @@ async fn one_package_is_cut_as_each_call_says() {
     for halo in [3, 9, 3] {
         let package = package("export const run = rows => rows;", Work::ImageRows { halo }, true);
         let package = Arc::new(Package { hash: ContentHash::of(b"one manifest"), ..Arc::into_inner(package).unwrap() });
-        let op = Op::Split { want: 2, target_bytes: 1 << 30 };
+        let op = Op::Split(Aim::even(2, 1 << 30));
         let split = rig.run(&package, op, "{}", input.clone()).await.unwrap();
         let rows: Vec<usize> = frames(&split.bytes).iter().map(|frame| (frame.len() - 16) / (4 * 4)).collect();
         assert_eq!(rows, [16 + halo as usize; 2]);
@@ -110,7 +110,7 @@ async fn a_missing_halo_is_noticed() {
 async fn pictures_are_turned_upright_and_held_to_the_memory_limit() {
     let mut rig = Rig::new();
     let echo = package("export function run(rows) { return rows; }", Work::ImageRows { halo: 0 }, false);
-    let split = Op::Split { want: 3, target_bytes: 1 << 20 };
+    let split = Op::Split(Aim::even(3, 1 << 20));
     let tiles = frames(&rig.run(&echo, split, "{}", png(4, 7)).await.unwrap().bytes);
     let headers: Vec<Vec<u8>> = tiles.iter().map(|tile| tile[..16].iter().copied().step_by(4).collect()).collect();
     assert_eq!(headers, [[4, 2, 0, 0], [4, 2, 0, 0], [4, 3, 0, 0]]);
@@ -126,7 +126,7 @@ async fn pictures_are_turned_upright_and_held_to_the_memory_limit() {
 async fn wrong_sizes_and_shapes_from_guests_are_told() {
     let rig = Rig::new();
     let rows = Work::ImageRows { halo: 0 };
-    let split = Op::Split { want: 2, target_bytes: 1 << 20 };
+    let split = Op::Split(Aim::even(2, 1 << 20));
     let table = [
         ("export function run(rows) { return rows.subarray(1); }", rows, Op::Whole, "without the rows of the halo"),
         ("export function run(rows) { return 'x'; }", rows, Op::Whole, "gave 1 bytes for 7 rows of 4 pixels"),
@@ -154,7 +154,7 @@ async fn async_iterables_split_too() {
     let rig = Rig::new();
     let source =
         "export async function* split(input, ctx) { for (let i = 0; i < ctx.want; i++) { await null; yield [i]; } }";
-    let split = Op::Split { want: 3, target_bytes: 1 };
+    let split = Op::Split(Aim::even(3, 1));
     let output = rig.run(&package(source, Work::Service, false), split, "{}", "").await.unwrap();
     assert_eq!(frames(&output.bytes), ["[0]", "[1]", "[2]"]);
 }

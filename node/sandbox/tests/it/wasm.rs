@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use msm_protocol::{ContentHash, Refusal, RefusalCode};
 use msm_sandbox::{
-    Answer, Answering, Ask, AskError, AskErrorKind, Asks, Engine, Files, Op, Output, Package, Resources, Sandbox,
+    Aim, Answer, Answering, Ask, AskError, AskErrorKind, Asks, Engine, Files, Op, Output, Package, Resources, Sandbox,
     SandboxConfig, Work,
 };
 
@@ -229,7 +229,7 @@ async fn the_parts_of_every_kind_of_work_put_together_are_the_whole() {
     let Some(wasm) = c("work", work) else { return };
     let (wasm, js) = (Arc::new(wasm), crate::rig::package(sum, work, false));
     let params = r#"{"do":"sum","halo":2}"#;
-    let split = rig.run(&js, Op::Split { want: 3, target_bytes: 1 << 30 }, params, png(13, 37)).await.unwrap();
+    let split = rig.run(&js, Op::Split(Aim::even(3, 1 << 30)), params, png(13, 37)).await.unwrap();
     for (index, tile) in frames(&split.bytes).into_iter().enumerate() {
         let op = Op::Part { index: index as u32, count: 3 };
         let both = [&js, &wasm].map(|package| rig.run(package, op, params, tile.clone()));
@@ -241,7 +241,7 @@ async fn the_parts_of_every_kind_of_work_put_together_are_the_whole() {
 #[tokio::test]
 async fn what_is_wrong_with_a_guests_answer_is_told() {
     let rig = Rig::new();
-    let split = Op::Split { want: 2, target_bytes: 1 << 20 };
+    let split = Op::Split(Aim::even(2, 1 << 20));
     let rows = Work::ImageRows { halo: 0 };
     // Gives nothing, or back what it got.
     let nothing = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;

@@ -5,10 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use msm_protocol::{job::AttemptRef, limits::REMOTE_ATTEMPTS};
 
 use super::{
-    HEDGE_MIN, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, VOTES_WAITING, Why, Worker,
+    HEDGE_MIN, JobState, LOCAL_ATTEMPTS, OnLoss, Output, REMOTE_ATTEMPTS_ALONE, Redundancy, VOTES_WAITING, Why, Worker,
     member::{Held, Member},
     task::{Attempt, State, Task},
 };
+use crate::trust::CHECK_FIRST;
 
 /// A worker leaves one of the last tasks to others only if they would have done them all in this part of its time.
 /// *Judgement.*
@@ -175,13 +176,13 @@ impl JobState {
         tasks.find(|task| self.may_judge(*task, worker))
     }
 
-    /// The fresh task that this worker should take, if it should take any: guided self-scheduling, and none of the last
-    /// ones if the others will have done them all before this worker has done one.
+    /// The fresh task that this worker should take, if it should take any: the largest that it will have done when all of
+    /// them are, or the smallest; and none of the last ones if the others will have done them all before this worker has
+    /// done one.
     fn fresh_for(&mut self, worker: Worker) -> Option<u32> {
         let left = self.fresh.weight();
         let member = self.members.get(&worker)?;
-        let share = left as f64 * self.part_of(member) / 2.0;
-        let (task, weight) = self.fresh.fitting(share as u64)?;
+        let (task, weight) = self.fresh.fitting(self.share_of(member))?;
         let Some(mine) = member.would_take(weight, self.now) else { return Some(task) };
         let others = self.members.values().filter(|m| m.worker != worker && m.usable() && m.paused_until <= self.now);
         let (mut done, mut next_free) = (0.0, f64::INFINITY);
@@ -202,13 +203,24 @@ impl JobState {
         None
     }
 
-    /// Part of all speeds that is this worker's. Who was not measured yet counts as average.
-    fn part_of(&self, member: &Member) -> f64 {
-        let speed = |member: &Member| member.unit(self.now).map(|unit| 1.0 / unit);
+    /// The weight that one of this worker's slots would have done by the time at which all that is left ends, shared out
+    /// by speed. Who was not measured yet counts as average. Nothing while all of its results are computed again: small
+    /// ones show as much.
+    fn share_of(&self, member: &Member) -> u64 {
+        let unproven = member.trust.in_a_row.saturating_add(member.pending).saturating_add(member.held().len() as u32);
+        if self.config.redundancy == Redundancy::Spot && member.worker != Worker::Local && unproven < CHECK_FIRST {
+            return 0;
+        }
+        let measured = |member: &Member| member.unit(self.now).map(|unit| 1.0 / unit);
         let usable = || self.members.values().filter(|member| member.usable());
-        let (sum, known) = usable().filter_map(speed).fold((0.0, 0.0), |(sum, n), speed| (sum + speed, n + 1.0));
+        let (sum, known) = usable().filter_map(measured).fold((0.0, 0.0), |(sum, n), speed| (sum + speed, n + 1.0));
         let average = if known > 0.0 { sum / known } else { 1.0 };
-        let all: f64 = usable().map(|member| speed(member).unwrap_or(average)).sum();
-        speed(member).unwrap_or(average) / all
+        let speed = |member: &Member| measured(member).unwrap_or(average);
+        let ahead = |m: &Member| m.backlog(self.now).unwrap_or_else(|| m.held_weight() as f64 / speed(m));
+        let (all, held) = usable().fold((0.0, 0.0), |(all, held), m| (all + speed(m), held + ahead(m) * speed(m)));
+        let end = (held + self.fresh.weight() as f64) / all;
+        let begin = if member.idle() { 0.0 } else { ahead(member) } + member.rtt.as_secs_f64();
+        // Casts of floats saturate.
+        ((end - begin) * speed(member) / f64::from(member.slots)) as u64
     }
 }

@@ -102,6 +102,10 @@ impl Member {
         &self.held
     }
 
+    pub(super) fn held_weight(&self) -> u64 {
+        self.held_weight
+    }
+
     pub(super) fn attempts(&self) -> Vec<AttemptRef> {
         self.held.iter().map(|held| held.attempt).collect()
     }

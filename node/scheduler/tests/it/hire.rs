@@ -99,14 +99,19 @@ fn selection(truths: &[Truth], wish: DeviceWish, shape: JobShape) -> Selection {
 /// Runs a job of `work` (seconds on one slot) in tasks of these sizes.
 fn run(work: f64, sizes: &[u64], truths: &[Truth], wish: DeviceWish, shape: &JobShape) -> Run {
     let shape = JobShape { tasks: sizes.len() as u32, cut: true, bytes: sizes.iter().sum(), slots: 2, ..shape.clone() };
-    let redundancy = shape.redundancy;
+    let config = JobConfig {
+        tasks: sizes.len() as u32,
+        weights: sizes.iter().map(|size| size + 1).collect(),
+        redundancy: shape.redundancy,
+        ..JobConfig::default()
+    };
     let selection = selection(truths, wish, shape);
     let all: f64 = sizes.iter().map(|size| *size as f64 + 1.0).sum();
     let mut world = World {
         work,
         truths,
         shares: sizes.iter().map(|size| (*size as f64 + 1.0) / all).collect(),
-        job: JobState::new(JobConfig { tasks: sizes.len() as u32, redundancy, ..JobConfig::default() }, Duration::ZERO),
+        job: JobState::new(config, Duration::ZERO),
         hiring: Hiring::new(&selection, wish, sizes.to_vec()),
         queue: BinaryHeap::new(),
         slots: truths.iter().map(|truth| vec![Duration::ZERO; truth.slots as usize]).collect(),
@@ -203,7 +208,9 @@ impl World<'_> {
             }
             Next::Ready(n) => {
                 let worker = Worker::Remote(peer(n));
-                self.handle(Input::WorkerReady { worker, credit: 2, trust: Trust::default() });
+                let Truth { rtt, slots, .. } = self.truths[usize::from(n) - 1];
+                self.handle(Input::WorkerReady { worker, credit: 64, trust: Trust::default() });
+                self.handle(Input::Link { worker, rtt, slots });
             }
             Next::Ends(_, task, attempt) => self.handle(result(Worker::Local, task, attempt)),
             Next::Arrives(n, task, attempt) => self.handle(result(Worker::Remote(peer(n)), task, attempt)),
@@ -214,6 +221,12 @@ impl World<'_> {
 /// Equal tasks without bytes.
 fn even(tasks: usize) -> Vec<u64> {
     vec![0; tasks]
+}
+
+/// Tasks whose sizes fall as those of built-in splits do: from 16/9 of the mean to 2/9.
+fn falling(tasks: usize) -> Vec<u64> {
+    let place = |index: usize| (index as f64 + 0.5) / tasks as f64;
+    (0..tasks).map(|index| (1e6 * (16.0 - 14.0 * place(index)) / 9.0) as u64).collect()
 }
 
 fn known(work: f64) -> JobShape {
@@ -345,6 +358,47 @@ fn the_speed_that_is_learned_is_the_speed_that_is() {
             let part = 60.0 / 64.0 * f64::from(truth.slots) / truth.power;
             let startup = parts.startup.unwrap().as_secs_f64() - truth.startup.as_secs_f64();
             assert!(startup.abs() < 0.3 * part + 0.05, "{parts:?} of {truth:?}");
+        }
+    }
+}
+
+/// How much longer than with all devices busy until the end a job takes on uneven devices: with sizes that fall it is
+/// clearly less, and when results of newcomers are computed again much less. Not so for few tasks, which stay equal.
+#[test]
+fn sizes_that_fall_leave_less_to_wait_for_in_the_end() {
+    const CASES: u32 = 150;
+    for redundancy in [Redundancy::None, Redundancy::Spot] {
+        for rounds in [8, 12] {
+            let mut rng = Rng(9);
+            let (mut lost, mut worst) = ([0.0; 2], [0.0_f64; 2]);
+            for _ in 0..CASES {
+                let truths: Vec<Truth> = (0..rng.range(1..5))
+                    .map(|_| Truth {
+                        power: 2.0 * 3_f64.powf(rng.range(0..100) as f64 / 100.0 - 0.5),
+                        startup: MS,
+                        ..Truth::like_us()
+                    })
+                    .collect();
+                let work = rng.range(4..60) as f64;
+                let ideal = work / (2.0 + truths.iter().map(|truth| truth.power).sum::<f64>());
+                let devices = truths.len() + 1;
+                let tasks = 2 * devices * rounds;
+                let shape = JobShape { redundancy, ..known(work) };
+                for (at, sizes) in [even(tasks), falling(tasks)].iter().enumerate() {
+                    let run = run(work, sizes, &truths, DeviceWish::exactly(devices as u32), &shape);
+                    let over = run.wall.as_secs_f64() / ideal - 1.0;
+                    lost[at] += over / f64::from(CASES);
+                    worst[at] = worst[at].max(over);
+                }
+            }
+            let [even, falling] = lost;
+            let percent = |it: [f64; 2]| it.map(|it| format!("{:.1} %", it * 100.0));
+            eprintln!(
+                "{redundancy:?}, {rounds} rounds, over the ideal, even and falling: {:?}, at most {:?}",
+                percent(lost),
+                percent(worst)
+            );
+            assert!(falling < 0.7 * even, "{redundancy:?}, {rounds} rounds: {falling} against {even}");
         }
     }
 }

@@ -220,12 +220,12 @@ fn measured_rates_replace_claims() {
     let slow = Known { power: Some(0.01), ..Known::default() };
     let shape = JobShape { known: candidates.iter().map(|c| (c.peer, slow)).collect(), ..long_job() };
     let measured = select(&own, &candidates, &anything(), DeviceWish::auto(), shape);
-    assert_eq!((measured.count, measured.sure), (1, Sure::Measured));
+    assert_eq!((measured.count, measured.load.sure), (1, Sure::Measured));
     let claimed = select(&own, &candidates, &anything(), DeviceWish::auto(), long_job());
     assert!(claimed.count > 1);
     let guessed =
         select(&own, &candidates, &anything(), DeviceWish::auto(), JobShape { bytes: 1, ..JobShape::default() });
-    assert_eq!(guessed.sure, Sure::Guessed);
+    assert_eq!(guessed.load.sure, Sure::Guessed);
     // The one that was measured to be fast goes before those that say that they are.
     let fast = Known { power: Some(8.0), ..Known::default() };
     let shape = JobShape { known: [(peer(3), fast)].into(), ..long_job() };

@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use msm_protocol::{
     MarketId, PeerId,
     device::{DeviceInfo, Requirements},
-    limits::TASKS_PER_JOB,
+    limits::{CREDIT, TASK_TARGET_BYTES, TASKS_PER_JOB},
 };
-use msm_sandbox::Work;
+use msm_sandbox::{Aim, Work};
 use msm_scheduler::{
-    DeviceWish, JobShape, Order, Redundancy, Row, Selection, Sure, makespan, plan,
+    DeviceWish, JobShape, Order, Redundancy, Row, Selection, Sure,
+    makespan::{self, Load},
+    plan::Hands,
     select::{STARTUP, brief},
 };
 
@@ -215,15 +217,15 @@ impl Invocation {
         ServiceKey::new(&resolved.market, &resolved.release, resolved.installed.engine, &resolved.params)
     }
 
-    /// Into how many tasks to cut the input: four for each device that will share them, as far as that is known.
-    pub(super) fn tasks_wanted(&self, resolved: &Resolved, own: &DeviceInfo, around: &Around) -> u32 {
+    /// How to cut the input: for the devices that will share it, as far as that is known, and for how long it takes.
+    pub(super) fn aim(&self, resolved: &Resolved, own: &DeviceInfo, around: &Around) -> Aim {
         let wish = wanted(resolved);
         let there = around.there as u32 + 1;
         let alone = || !self.ctx.settled.initialized() && self.ctx.started.elapsed() < discover::FIRST_NEIGHBOUR;
         let young = around.asks.is_some() && alone();
         let there = if young { there.max(UNKNOWN_DEVICES) } else { there };
         let before = self.choice(resolved, own, wish, Cut::Freely).select(&around.found);
-        let devices = match (wish.auto, before.sure) {
+        let devices = match (wish.auto, before.load.sure) {
             (false, _) => there,
             (true, Sure::Guessed) => there.min(UNKNOWN_DEVICES),
             // It will be over before anybody else could begin.
@@ -231,14 +233,20 @@ impl Invocation {
             (true, Sure::Measured) if young => before.count.max(there.min(UNKNOWN_DEVICES)),
             (true, Sure::Measured) => before.count,
         };
-        plan::tasks(devices.min(wish.max).max(1), before.load.bytes as u64)
+        let devices = devices.min(wish.max).max(1);
+        let known = Hands::of(before.servers.iter().take(devices as usize).map(|(_, server)| server));
+        // Of the others no more is known than what they will be given to begin with.
+        let slots = known.slots.saturating_add((devices - known.devices).saturating_mul(CREDIT));
+        let hands = Hands { devices, slots };
+        let load = Load { tasks: TASKS_PER_JOB as u32, ..before.load };
+        Aim { want: load.tasks_on(hands), target_bytes: TASK_TARGET_BYTES as u64, slots }
     }
 
     /// Notes in the report what is predicted.
     pub(super) fn predict(&mut self, selection: &Selection) {
         let report = &mut self.record.report;
         report.predicted_ms = selection.time().map(millis);
-        report.predicted_from = Some(said(selection.sure).to_owned());
+        report.predicted_from = Some(said(selection.load.sure).to_owned());
     }
 
     /// Says that the job stayed here though others were there, and why.
@@ -247,7 +255,7 @@ impl Invocation {
         if !resolved.wish.auto || self.invoke.local {
             return;
         }
-        let note = match selection.sure {
+        let note = match selection.load.sure {
             Sure::Measured => format!("stays here: 1 device {}, 2 devices {}", brief(alone), brief(two)),
             Sure::Guessed => "stays here: it was nearly done before others could have begun".to_owned(),
         };
@@ -337,7 +345,7 @@ impl Invocation {
             rows: rows.collect(),
             tasks,
             predicted_ms: selection.predicted.iter().copied().map(millis).collect(),
-            predicted_from: said(selection.sure).to_owned(),
+            predicted_from: said(selection.load.sure).to_owned(),
             chosen: selection.count,
             fit: selection.fit,
             wanted,

@@ -212,19 +212,19 @@ impl Invocation {
         let around = self.discover(&resolved, &own).await;
         self.end("discover");
 
-        let want = self.tasks_wanted(&resolved, &own, &around);
+        let aim = self.aim(&resolved, &own, &around);
         let Around { found, asks, .. } = around;
         let remote = resolved.installed.manifest.work.remote;
         if remote && self.invoke.plan {
             // Cutting the input would do half of the job.
-            let selection = self.choice(&resolved, &own, choose::wanted(&resolved), Cut::Into(want)).select(&found);
-            return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, want)));
+            let selection = self.choice(&resolved, &own, choose::wanted(&resolved), Cut::Into(aim.want)).select(&found);
+            return Ok(Steps::Planned(self.plan(&resolved, &selection, &found, aim.want)));
         }
         self.begin("split");
         let inputs = match self.restored_parts() {
             Some(parts) => parts,
-            None if remote => self.split_elsewhere(&resolved, &own, &found, want).await?,
-            None => self.split_here(&resolved, want).await?,
+            None if remote => self.split_elsewhere(&resolved, &own, &found, aim.want).await?,
+            None => self.split_here(&resolved, aim).await?,
         };
         self.end("split");
         let choice = self.choice(&resolved, &own, choose::wanted(&resolved), Cut::Parts(&inputs));

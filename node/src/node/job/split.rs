@@ -6,12 +6,9 @@ use bytes::Bytes;
 use msm_protocol::{
     device::DeviceInfo,
     job::TaskOp,
-    limits::{TASK_BYTES, TASK_TARGET_BYTES, TASKS_PER_JOB},
+    limits::{TASK_BYTES, TASKS_PER_JOB},
 };
-use msm_sandbox::{
-    Op, Work,
-    work::{task_count, units_of},
-};
+use msm_sandbox::{Aim, Op, Work};
 use msm_scheduler::DeviceWish;
 
 use super::{Invocation, Resolved, Round, choose::Cut, discover, hiring::Hiring};
@@ -28,14 +25,13 @@ const SCANNED: usize = 1024 * 1024;
 impl Invocation {
     /// Cuts the input: where parts are pieces of it, here and without copying; otherwise in a sandbox of this device,
     /// since a hostile picture must not meet the node's own process.
-    pub(super) async fn split_here(&self, resolved: &Resolved, want: u32) -> Result<Vec<Blob>, CommandError> {
+    pub(super) async fn split_here(&self, resolved: &Resolved, aim: Aim) -> Result<Vec<Blob>, CommandError> {
         let work = resolved.installed.package(&resolved.params).work;
-        if let Some(lengths) = lengths(&self.input, work, want).await.map_err(unread)? {
+        if let Some(lengths) = lengths(&self.input, work, aim).await.map_err(unread)? {
             return pieces(&self.input, &lengths);
         }
-        let op = Op::Split { want, target_bytes: TASK_TARGET_BYTES as u64 };
         let input = self.input.whole().await.map_err(unread)?;
-        Ok(blobs(inputs_of(&self.call_here(resolved, op, input).await?)?))
+        Ok(blobs(inputs_of(&self.call_here(resolved, Op::Split(aim), input).await?)?))
     }
 
     /// Has the best device that fits cut the input, as a job of one task: the service needs what this device may lack.
@@ -92,21 +88,15 @@ pub(super) fn pieces(input: &Blob, lengths: &[u64]) -> Result<Vec<Blob>, Command
 }
 
 /// The lengths of the parts where they are pieces of the input, cut as `msm_sandbox::work` says; `None` for other works.
-async fn lengths(input: &Blob, work: Work, want: u32) -> io::Result<Option<Vec<u64>>> {
+async fn lengths(input: &Blob, work: Work, aim: Aim) -> io::Result<Option<Vec<u64>>> {
     let bytes = input.len();
-    let count = |units| task_count(units, bytes, want, TASK_TARGET_BYTES as u64);
     match work {
         Work::Whole => Ok(Some(vec![bytes])),
         Work::Bytes { size } => {
             let size = size.max(1);
-            let units = bytes.div_ceil(size);
-            let count = count(units);
             let at = |unit: u64| unit.saturating_mul(size).min(bytes);
-            let length = |index| {
-                let run = units_of(index, count, units);
-                at(run.end) - at(run.start)
-            };
-            Ok(Some((0..count).map(length).collect()))
+            let runs = aim.runs(bytes.div_ceil(size), bytes);
+            Ok(Some(runs.iter().map(|run| at(run.end) - at(run.start)).collect()))
         }
         Work::Lines { n } => {
             let n = n.max(1);
@@ -117,10 +107,10 @@ async fn lengths(input: &Blob, work: Work, want: u32) -> io::Result<Option<Vec<u
             })
             .await?;
             let units = (newlines + u64::from(last != b'\n')).div_ceil(n);
-            let count = count(units);
+            let runs = aim.runs(units, bytes);
             // Each part but the last ends with the last line of its last unit.
-            let mut ends = (0..count - 1).map(|index| units_of(index, count, units).end.saturating_mul(n));
-            let (mut lengths, mut start, mut line, mut end) = (Vec::with_capacity(count as usize), 0, 0, ends.next());
+            let mut ends = runs.iter().filter(|run| run.end < units).map(|run| run.end.saturating_mul(n));
+            let (mut lengths, mut start, mut line, mut end) = (Vec::new(), 0, 0, ends.next());
             scan(input, |piece, at| {
                 for (offset, _) in piece.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
                     line += 1;
@@ -225,11 +215,11 @@ mod tests {
         ];
         for (work, want, input, expected) in table {
             let input = Blob::from(input);
-            let cut = pieces(&input, &lengths(&input, work, want).await.unwrap().unwrap()).unwrap();
+            let cut = pieces(&input, &lengths(&input, work, Aim::even(want, 1 << 20)).await.unwrap().unwrap()).unwrap();
             let cut: Vec<_> = cut.iter().map(|piece| piece.in_memory().unwrap().clone()).collect();
             assert_eq!(cut, expected, "{work:?} {want}");
         }
-        assert_eq!(lengths(&Blob::from("[]"), Work::JsonArray, 3).await.unwrap(), None);
+        assert_eq!(lengths(&Blob::from("[]"), Work::JsonArray, Aim::even(3, 1)).await.unwrap(), None);
         let error = pieces(&Blob::default(), &[TASK_BYTES as u64 + 1]).unwrap_err();
         assert!(error.message.starts_with("bad-input: a task of 8388609 bytes"), "{error}");
     }
@@ -240,12 +230,16 @@ mod tests {
         let text: String = (0..200_000).map(|n| format!("{n} {}\n", "x".repeat(n % 17))).collect();
         let input = Blob::from(text.clone());
         assert!(input.len() > 2 * SCANNED as u64);
-        let lengths = lengths(&input, Work::Lines { n: 7 }, 50).await.unwrap().unwrap();
-        assert_eq!((lengths.len(), lengths.iter().sum::<u64>()), (50, input.len()));
-        for (index, piece) in pieces(&input, &lengths).unwrap().iter().enumerate() {
-            let bytes = piece.whole().await.unwrap();
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-            assert!(bytes.ends_with(b"\n") && (index == 49 || lines.is_multiple_of(7)), "{index}");
+        for slots in [1, u32::MAX] {
+            let aim = Aim { want: 50, target_bytes: 1 << 20, slots };
+            let lengths = lengths(&input, Work::Lines { n: 7 }, aim).await.unwrap().unwrap();
+            assert_eq!((lengths.len(), lengths.iter().sum::<u64>()), (50, input.len()));
+            assert_eq!(lengths[0] > 5 * lengths[49], slots == 1, "{lengths:?}");
+            for (index, piece) in pieces(&input, &lengths).unwrap().iter().enumerate() {
+                let bytes = piece.whole().await.unwrap();
+                let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+                assert!(bytes.ends_with(b"\n") && (index == 49 || lines.is_multiple_of(7)), "{index}");
+            }
         }
     }
 

@@ -194,6 +194,10 @@ pub struct Done {
     pub bytes: Option<ByteBuf>,
     /// CPU time that the guest used, microseconds (the worker's own word).
     pub cpu_us: u64,
+    /// Microseconds from the end of the input's first chunk to the end of its last (the worker's own word). Absent when
+    /// it came in one, or was not read as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_us: Option<u64>,
 }
 
 /// A piece of an input or output. Its bytes stand last in the frame, so that a reader can put them where they belong

@@ -321,7 +321,12 @@ fn remote(candidate: &Candidate, rtt: Duration, own_eqs: f64, job: &JobShape) ->
         }
     };
     let bandwidth = |known: Option<f64>| known.and_then(rates::sane).unwrap_or(BANDWIDTH);
-    let link = Wire { rtt: rtt.as_secs_f64(), up: bandwidth(known.up), down: bandwidth(known.down) };
+    // Most links are about as good one way as the other.
+    let link = Wire {
+        rtt: rtt.as_secs_f64(),
+        up: bandwidth(known.up.or(known.down)),
+        down: bandwidth(known.down.or(known.up)),
+    };
     let startup = known.startup.unwrap_or_else(|| STARTUP.saturating_add(rtt.saturating_mul(STARTUP_TRIPS)));
     let checks = match job.redundancy {
         Redundancy::Spot => {

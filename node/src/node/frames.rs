@@ -5,10 +5,12 @@
 //! cancel waits for one chunk at most. [`Assembly`] puts chunks together where they stay.
 
 mod assembly;
+mod passage;
 mod read;
 mod write;
 
 pub use assembly::{Assembly, AssemblyError};
+pub use passage::Passage;
 pub use read::{Frame, FrameReader};
 pub use write::{Next, Outbox, Outgoing, put_frame, write_all};
 

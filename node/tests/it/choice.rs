@@ -99,6 +99,42 @@ async fn a_short_job_stays_here_and_a_long_one_hires_everybody() {
     assert_eq!(known["predicted_from"], "measured", "{known}");
 }
 
+/// How fast bytes arrive is measured, each way; over a link that is known to be slow nobody is asked for help.
+#[tokio::test]
+async fn a_link_is_measured_and_a_slow_one_is_not_worth_it() {
+    let lab = Lab::new();
+    let market = lab.market("shop", &[waiter(&lab)]);
+    let Crew { mut requester, workers } = Crew::gather(&lab, &market, 1).await;
+    // Parts of several chunks.
+    let input = format!("{}\n", "x".repeat(1 << 20)).repeat(6);
+    for invoke in [Invoke { remote_only: true, ..wait(200) }, locally(&wait(200))] {
+        let (_, output) = requester.job(invoke, input.clone(), |_| {}).await;
+        assert!(output == input.to_uppercase());
+    }
+    fs::write(requester.home.folder().join("in.txt"), input).unwrap();
+    let near = plan(&requester, 200).await;
+    assert!(requester.leave().await.success());
+
+    let file = requester.home.measured_file();
+    let mut kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let link = &mut kept["links"][workers[0].peer.to_string()]["link"];
+    for way in ["up", "down"] {
+        let rate = &mut link[way]["value"];
+        assert!(rate.as_f64() > Some(1e6), "{way}: {rate} bytes a second on one machine");
+        *rate = json!(64_000.0);
+    }
+    fs::write(&file, kept.to_string()).unwrap();
+    let again = Node::start_near(&requester.home, &workers[0]).await;
+    let far = plan(&again, 200).await;
+    assert_eq!((&far["predicted_from"], &far["chosen"]), (&json!("measured"), &json!(1)), "{far}");
+    let rows = far["rows"].as_array().unwrap();
+    let worker = rows.iter().find(|row| row["peer_id"] == workers[0].peer.to_string()).unwrap();
+    assert!(worker["why"].as_str().unwrap().starts_with("not needed: "), "{far}");
+    // A part there and back.
+    let [near, far] = [near, far].map(|plan| plan["predicted_ms"][1].as_f64().unwrap());
+    assert!(far > 30_000.0 && far > 5.0 * near, "{near} ms, {far} ms");
+}
+
 /// A node that is started for one call begins before it has met anybody, and those that it meets join in.
 #[tokio::test]
 async fn neighbours_that_appear_join_a_job_that_runs() {

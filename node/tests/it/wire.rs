@@ -84,7 +84,7 @@ pub fn chunks(id: u64, bytes: &[u8]) -> impl Iterator<Item = Chunk> {
 /// The answer of an honest worker to one task, to be made worse.
 pub fn result(id: u64, output: &[u8]) -> TaskResult {
     let bytes = Some(ByteBuf::from(output));
-    let done = Done { hash: ContentHash::of(output), size: output.len() as u64, bytes, cpu_us: 1 };
+    let done = Done { hash: ContentHash::of(output), size: output.len() as u64, bytes, cpu_us: 1, input_us: None };
     TaskResult { id, outcome: Outcome::Done(done) }
 }
 
@@ -97,7 +97,7 @@ pub fn receipt(key: &SecretKey, receipt: &Receipt) -> ToRequester {
 pub fn result_like(seen: &TaskResult, output: &[u8]) -> TaskResult {
     let mut result = result(seen.id, output);
     if let (Outcome::Done(mine), Outcome::Done(seen)) = (&mut result.outcome, &seen.outcome) {
-        mine.cpu_us = seen.cpu_us;
+        (mine.cpu_us, mine.input_us) = (seen.cpu_us, seen.input_us);
     }
     result
 }

@@ -118,8 +118,9 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
 }
 
 fn to_requester() -> impl Strategy<Value = ToRequester> {
-    let done = (hash(), any::<u64>(), option::of(bytes()), any::<u64>())
-        .prop_map(|(hash, size, bytes, cpu_us)| Outcome::Done(Done { hash, size, bytes, cpu_us }));
+    let done = (hash(), any::<u64>(), option::of(bytes()), any::<u64>(), option::of(any::<u64>()))
+        .prop_map(|(hash, size, bytes, cpu_us, input_us)| Done { hash, size, bytes, cpu_us, input_us })
+        .prop_map(Outcome::Done);
     let outcome = prop_oneof![done, refusal().prop_map(Outcome::Failed)];
     let result =
         (any::<u64>(), outcome).prop_map(|(id, outcome)| ToRequester::Result(Box::new(TaskResult { id, outcome })));

@@ -118,7 +118,7 @@ fn others(samples: &mut Samples, market: &Market) {
         "requester to worker: the first of them",
         &ToWorker::Chunk(chunk),
     );
-    let done = Done { hash: ContentHash::of(long), size: 70_000, bytes: None, cpu_us: 20_000 };
+    let done = Done { hash: ContentHash::of(long), size: 70_000, bytes: None, cpu_us: 20_000, input_us: Some(3_500) };
     let result = TaskResult { id: 300, outcome: Outcome::Done(done) };
     samples.message::<_, FRAME_BYTES>(
         "job/result-long",

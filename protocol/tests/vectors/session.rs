@@ -126,7 +126,8 @@ pub fn session(samples: &mut Samples, market: &Market) {
         &heartbeat,
     ));
     let output = ContentHash::of(OUTPUT);
-    let done = Done { hash: output, size: OUTPUT.len() as u64, bytes: Some(ByteBuf::from(OUTPUT)), cpu_us: 1_234 };
+    let (size, bytes) = (OUTPUT.len() as u64, Some(ByteBuf::from(OUTPUT)));
+    let done = Done { hash: output, size, bytes, cpu_us: 1_234, input_us: None };
     let result = ToRequester::Result(Box::new(TaskResult { id: ID, outcome: Outcome::Done(done) }));
     to_requester.push(samples.message::<_, FRAME_BYTES>(
         "session/result",

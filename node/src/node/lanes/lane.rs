@@ -11,9 +11,12 @@ use libp2p::Stream;
 use msm_protocol::{
     PeerId, Refusal,
     job::{ChunkHead, Done, Outcome, TaskResult, ToRequester},
-    limits::{CREDIT_MAX, LEASE_MIN},
+    limits::{CHUNK_BYTES, CREDIT_MAX, LEASE_MIN},
 };
-use msm_scheduler::OutputId;
+use msm_scheduler::{
+    OutputId,
+    rates::{TRANSFER_MIN, Way},
+};
 use tokio::{sync::Semaphore, time::MissedTickBehavior};
 
 use super::{
@@ -25,7 +28,8 @@ use crate::{
     node::{
         context::Context,
         fetch::BAN,
-        frames::{self, Assembly, Frame, FrameError, Outbox, StreamReader},
+        frames::{self, Assembly, Frame, FrameError, Outbox, Passage, StreamReader},
+        markets,
     },
 };
 
@@ -61,8 +65,13 @@ enum Ended {
 pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKey, outbox: Arc<Outbox<State>>) {
     let opened = net.open_job(peer).await;
     drop(net);
+    let learn = |way, bytes, took| {
+        if let Some(ctx) = ctx.upgrade() {
+            ctx.measured.transfer(&peer, way, bytes, took, markets::now());
+        }
+    };
     let ended = match opened {
-        Ok(stream) => read(&ctx, peer, stream, &outbox).await,
+        Ok(stream) => read(&ctx, peer, stream, &outbox, &learn).await,
         Err(error) => Ended::Lost(error.to_string()),
     };
     tracing::debug!(peer = peer.short(), ?ended, "lane ended");
@@ -90,12 +99,20 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
     });
 }
 
-async fn read(ctx: &Weak<Context>, peer: PeerId, stream: Stream, outbox: &Arc<Outbox<State>>) -> Ended {
+/// Where the bytes and the time of transfers go.
+type Learn<'a> = dyn Fn(Way, u64, Duration) + Send + Sync + 'a;
+
+async fn read(
+    ctx: &Weak<Context>,
+    peer: PeerId,
+    stream: Stream,
+    outbox: &Arc<Outbox<State>>,
+    learn: &Learn<'_>,
+) -> Ended {
     let (mut frames, mut writer) = frames::open(stream, outbox.clone());
     let delivery = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
     let now = Instant::now();
-    let mut reader =
-        Reader { ctx, peer, outbox, arriving: HashMap::new(), delivery, opened: now, heard: now, looked: now };
+    let mut reader = Reader::new(ctx, peer, outbox, delivery, learn, now);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
@@ -130,6 +147,23 @@ struct Arriving {
     output: OutputId,
     assembly: Assembly,
     delivery: Delivery,
+    passage: Passage,
+}
+
+/// Transfers one way, as many as make a sample: parts are short.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Moved {
+    bytes: u64,
+    took: Duration,
+}
+
+impl Moved {
+    /// Adds one; the sum when it is enough.
+    fn add(&mut self, bytes: u64, took: Duration) -> Option<Self> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.took = self.took.saturating_add(took);
+        (self.bytes >= TRANSFER_MIN).then(|| std::mem::take(self))
+    }
 }
 
 struct Reader<'a> {
@@ -138,6 +172,9 @@ struct Reader<'a> {
     outbox: &'a Arc<Outbox<State>>,
     arriving: HashMap<u64, Arriving>,
     delivery: Arc<Semaphore>,
+    learn: &'a Learn<'a>,
+    up: Moved,
+    down: Moved,
     opened: Instant,
     heard: Instant,
     /// When time was last looked at.
@@ -148,7 +185,20 @@ fn lied(what: impl Into<String>) -> Ended {
     Ended::Lied(what.into())
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(
+        ctx: &'a Weak<Context>,
+        peer: PeerId,
+        outbox: &'a Arc<Outbox<State>>,
+        delivery: Arc<Semaphore>,
+        learn: &'a Learn<'a>,
+        now: Instant,
+    ) -> Self {
+        let (up, down) = Default::default();
+        let (opened, heard, looked) = (now, now, now);
+        Self { ctx, peer, outbox, arriving: HashMap::new(), delivery, learn, up, down, opened, heard, looked }
+    }
+
     /// Handles a frame and all that were read with it.
     async fn all(
         &mut self,
@@ -230,19 +280,29 @@ impl Reader<'_> {
         };
         let answered = self.outbox.change(|state| state.answered(id, output, self.heard));
         let live = answered.ok_or_else(|| lied("a result that was not asked for"))?;
-        let Done { hash, size, bytes, .. } = match outcome {
+        let Done { hash, size, bytes, input_us, .. } = match outcome {
             Outcome::Failed(refusal) => {
                 self.tell(&live, Report::Failed(live.attempt, refusal.sanitised()));
                 return Ok(());
             }
             Outcome::Done(done) => done,
         };
+        // Only who has them knows when bytes arrived: buffers on the way hide more than a task's input. Who says that he
+        // is better connected than he is waits for it himself.
+        if let (Some(us), rest @ 1..) = (input_us, live.input_bytes.saturating_sub(CHUNK_BYTES as u64))
+            && let Some(Moved { bytes, took }) = self.up.add(rest, Duration::from_micros(us))
+        {
+            (self.learn)(Way::Up, bytes, took);
+        }
         let wrong = |error: frames::AssemblyError| lied(error.to_string());
         let mut assembly = Assembly::new(hash, size, live.output_limit).map_err(wrong)?;
         let output = OutputId { hash, size };
         match assembly.at_once(bytes.map(|bytes| bytes.into_vec())).map_err(wrong)? {
             Some(bytes) => self.tell(&live, Report::Result(live.attempt, output, bytes, None)),
-            None => drop(self.arriving.insert(id, Arriving { live, output, assembly, delivery: None })),
+            None => {
+                let (delivery, passage) = Default::default();
+                self.arriving.insert(id, Arriving { live, output, assembly, delivery, passage });
+            }
         }
         Ok(())
     }
@@ -254,6 +314,9 @@ impl Reader<'_> {
         };
         if arriving.delivery.is_none() {
             let kib = u32::try_from(arriving.assembly.size().div_ceil(1024)).unwrap_or(u32::MAX).min(DELIVERY_KIB);
+            if self.delivery.available_permits() < kib as usize {
+                arriving.passage.pause();
+            }
             let permit = self.delivery.clone().acquire_many_owned(kib);
             match tokio::time::timeout(DELIVERY_TIME, permit).await {
                 Ok(Ok(permit)) => arriving.delivery = Some(permit),
@@ -265,6 +328,7 @@ impl Reader<'_> {
 
     fn body(&mut self, head: &ChunkHead, buffer: Vec<u8>) -> Result<(), Ended> {
         let Some(arriving) = self.arriving.get_mut(&head.id) else { return Ok(()) };
+        arriving.passage.chunk(head.len, Instant::now());
         match arriving.assembly.filled(head, buffer).map_err(|error| lied(error.to_string()))? {
             None => {
                 let live = arriving.live;
@@ -277,7 +341,12 @@ impl Reader<'_> {
     }
 
     fn finished(&mut self, id: u64, bytes: Bytes) {
-        if let Some(Arriving { live, output, delivery, .. }) = self.arriving.remove(&id) {
+        if let Some(Arriving { live, output, delivery, passage, .. }) = self.arriving.remove(&id) {
+            if let Some((bytes, took)) = passage.shown()
+                && let Some(Moved { bytes, took }) = self.down.add(bytes, took)
+            {
+                (self.learn)(Way::Down, bytes, took);
+            }
             self.tell(&live, Report::Result(live.attempt, output, bytes, delivery));
         }
     }
@@ -342,18 +411,7 @@ mod tests {
     static NOBODY: Weak<Context> = Weak::new();
 
     fn reader(outbox: &Arc<Outbox<State>>, now: Instant) -> Reader<'_> {
-        let delivery = Arc::new(Semaphore::new(1));
-        let (opened, heard, looked) = (now, now, now);
-        Reader {
-            ctx: &NOBODY,
-            peer: stories::peer(),
-            outbox,
-            arriving: HashMap::new(),
-            delivery,
-            opened,
-            heard,
-            looked,
-        }
+        Reader::new(&NOBODY, stories::peer(), outbox, Arc::new(Semaphore::new(1)), &|_, _, _| (), now)
     }
 
     /// Looks at the time every second from `from` on, `seconds` times.
@@ -366,6 +424,49 @@ mod tests {
             }
         }
         (now, Ok(()))
+    }
+
+    /// A transfer of several chunks says how fast the link is: an output by this clock, an input by its reader's.
+    #[tokio::test]
+    async fn long_inputs_and_outputs_are_measured() {
+        let mut lane = stories::open(4);
+        let (slot, _reports) = stories::job(&mut lane, 1);
+        let bytes = vec![7; 3 * CHUNK_BYTES];
+        for (task, size) in [(0, bytes.len()), (1, CHUNK_BYTES), (2, bytes.len())] {
+            stories::start(&mut lane, slot, task, size);
+        }
+        stories::said(&mut lane);
+        let (outbox, learned) = (Outbox::new(lane), std::sync::Mutex::new(Vec::new()));
+        let learn = |way, bytes, took: Duration| learned.lock().unwrap().push((way, bytes, took));
+        let delivery = Arc::new(Semaphore::new(bytes.len() / 1024));
+        let mut reader = Reader::new(&NOBODY, stories::peer(), &outbox, delivery.clone(), &learn, Instant::now());
+        let hash = msm_protocol::ContentHash::of(&bytes);
+        // The second input came in one chunk, the third was not read as it came.
+        for (id, input_us) in [(0, Some(1_500)), (1, Some(7)), (2, None)] {
+            let size = if id == 0 { bytes.len() as u64 } else { 0 };
+            let hash = if id == 0 { hash } else { msm_protocol::ContentHash::of(b"") };
+            let done = Done { hash, size, bytes: None, cpu_us: 1, input_us };
+            reader.result(TaskResult { id, outcome: Outcome::Done(done) }).unwrap();
+        }
+        let rest = 2 * CHUNK_BYTES as u64;
+        assert_eq!(std::mem::take(&mut *learned.lock().unwrap()), [(Way::Up, rest, Duration::from_micros(1_500))]);
+        for at in 0..3 {
+            let head = ChunkHead { at: (at * CHUNK_BYTES) as u64, id: 0, len: CHUNK_BYTES };
+            let mut buffer = reader.chunk(&head).await.unwrap().unwrap();
+            buffer.extend_from_slice(&bytes[..CHUNK_BYTES]);
+            reader.body(&head, buffer).unwrap();
+        }
+        let learned = learned.into_inner().unwrap();
+        assert!(matches!(learned[..], [(Way::Down, bytes, _)] if bytes == rest), "{learned:?}");
+    }
+
+    #[test]
+    fn short_transfers_are_gathered() {
+        let mut moved = Moved::default();
+        let took = Duration::from_millis(10);
+        assert_eq!(moved.add(TRANSFER_MIN - 5, took), None);
+        assert_eq!(moved.add(5, took), Some(Moved { bytes: TRANSFER_MIN, took: 2 * took }));
+        assert_eq!(moved.add(TRANSFER_MIN, took), Some(Moved { bytes: TRANSFER_MIN, took }), "each counts once");
     }
 
     /// A warm lane that rests is no worker that is silent; one that was given a task must be heard of.

@@ -135,6 +135,8 @@ pub struct Live {
     /// What the worker may claim, but for the output.
     job: JobId,
     input: ContentHash,
+    /// Bytes of its input.
+    pub input_bytes: u64,
     /// Bytes of output at most.
     pub output_limit: u64,
     /// It was cancelled: its result may come all the same.
@@ -371,7 +373,8 @@ impl State {
         let id = self.next_id;
         self.next_id += 1;
         seat.live.insert(attempt, id);
-        self.live.insert(id, Live { slot, attempt, job, input: hash, output_limit, is_cancelled: false });
+        let input_bytes = input.len();
+        self.live.insert(id, Live { slot, attempt, job, input: hash, input_bytes, output_limit, is_cancelled: false });
         if matches!(self.phase, Phase::Offered) {
             self.early_bytes += input.len();
         }

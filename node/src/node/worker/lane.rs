@@ -32,7 +32,7 @@ use super::{
 use crate::{
     node::{
         context::Context,
-        frames::{Assembly, AssemblyError, Frame, FrameError, Outbox, StreamReader},
+        frames::{Assembly, AssemblyError, Frame, FrameError, Outbox, Passage, StreamReader},
         inputs::{Held, Share},
         packages::{self, Installed},
         standing::Standing,
@@ -107,6 +107,7 @@ struct Arriving {
     assembly: Assembly,
     /// Memory for as much as has arrived.
     memory: Option<Held>,
+    passage: Passage,
     /// A sender that dawdles must not hold that memory.
     until: Instant,
 }
@@ -116,6 +117,7 @@ struct Ready {
     header: TaskHeader,
     input: Bytes,
     memory: Option<Held>,
+    passage: Passage,
 }
 
 struct Running {
@@ -399,14 +401,15 @@ impl Serving {
         let mut assembly = Assembly::new(header.hash, header.size, TASK_BYTES as u64)?;
         let mut header = header;
         match assembly.at_once(header.bytes.take().map(|bytes| bytes.into_vec()))? {
-            Some(input) if input.is_empty() => self.waiting.push_back(Ready { header, input, memory: None }),
+            Some(input) if input.is_empty() => self.wait(header, input, None, Passage::default()),
             Some(input) => {
                 let size = input.len() as u64;
                 return self.with_memory(size, size, Wants::Task(header, input), None);
             }
             None => {
                 let until = Instant::now() + INPUT_TIME;
-                self.arriving.insert(header.id, Arriving { header, assembly, memory: None, until });
+                let passage = Passage::default();
+                self.arriving.insert(header.id, Arriving { header, assembly, memory: None, passage, until });
             }
         }
         Ok(())
@@ -430,6 +433,11 @@ impl Serving {
         match self.inputs.try_take(here, whole) {
             Some(memory) => self.got_memory(what, memory, frames),
             None => {
+                if let Wants::Chunk(head) = &what
+                    && let Some(task) = self.arriving.get_mut(&head.id)
+                {
+                    task.passage.pause();
+                }
                 let memory = Box::pin(self.inputs.clone().take(here, whole, INPUT_TIME, MEMORY_TIME));
                 self.stalled = Some(Stalled { what, memory });
                 Ok(())
@@ -440,7 +448,7 @@ impl Serving {
     fn got_memory(&mut self, what: Wants, memory: Held, frames: Option<&mut StreamReader>) -> Result<(), Refusal> {
         match what {
             Wants::Breath => {}
-            Wants::Task(header, input) => self.waiting.push_back(Ready { header, input, memory: Some(memory) }),
+            Wants::Task(header, input) => self.wait(header, input, Some(memory), Passage::default()),
             Wants::Chunk(head) => {
                 let (Some(task), Some(frames)) = (self.arriving.get_mut(&head.id), frames) else { return Ok(()) };
                 match &mut task.memory {
@@ -469,12 +477,17 @@ impl Serving {
 
     fn body(&mut self, head: &ChunkHead, buffer: Vec<u8>) -> Result<(), Refusal> {
         let Some(task) = self.arriving.get_mut(&head.id) else { return Ok(()) };
+        task.passage.chunk(head.len, Instant::now().into_std());
         if let Some(input) = task.assembly.filled(head, buffer)?
-            && let Some(Arriving { header, memory, .. }) = self.arriving.remove(&head.id)
+            && let Some(Arriving { header, memory, passage, .. }) = self.arriving.remove(&head.id)
         {
-            self.waiting.push_back(Ready { header, input, memory });
+            self.wait(header, input, memory, passage);
         }
         Ok(())
+    }
+
+    fn wait(&mut self, header: TaskHeader, input: Bytes, memory: Option<Held>, passage: Passage) {
+        self.waiting.push_back(Ready { header, input, memory, passage });
     }
 
     /// Starts as many as there are slots, and one that waits for the next to come free.
@@ -494,7 +507,7 @@ impl Serving {
 
     /// Runs one task when a slot is free.
     fn execute(&self, open: &Open, ready: Ready) -> impl Future<Output = Finished> + Send + use<> {
-        let Ready { header: TaskHeader { id, hash, slot, task, .. }, input, memory } = ready;
+        let Ready { header: TaskHeader { id, hash, slot, task, .. }, input, memory, passage } = ready;
         let (ctx, client, guest_mib, job) = (self.ctx.clone(), self.peer, self.guest_mib(), open.job);
         let call = Call {
             package: open.package.clone(),
@@ -505,6 +518,7 @@ impl Serving {
             budget: self.installed.budget(),
             resources: Some(ctx.steward.broker(self.service.clone(), self.peer)),
         };
+        let input_us = passage.shown().map(|(_, took)| took.as_micros() as u64);
         async move {
             let outcome = async {
                 let _slot = ctx.slots.acquire(client, guest_mib).await?;
@@ -517,7 +531,8 @@ impl Serving {
                 Ok(output) => {
                     let cpu_us = output.cpu.as_micros() as u64;
                     let claim = |output| Claim { job, task, input: hash, output };
-                    hashed(output.bytes).await.map(|(bytes, hash)| Success { claim: claim(hash), bytes, cpu_us })
+                    let success = |(bytes, hash)| Success { claim: claim(hash), bytes, cpu_us, input_us };
+                    hashed(output.bytes).await.map(success)
                 }
                 Err(refusal) => Err(refusal),
             };

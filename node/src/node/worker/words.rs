@@ -39,6 +39,8 @@ pub struct Success {
     pub bytes: Bytes,
     /// CPU time of the guest, microseconds.
     pub cpu_us: u64,
+    /// How long the input took to arrive after its first chunk, microseconds.
+    pub input_us: Option<u64>,
 }
 
 /// Makes the envelope of a receipt.
@@ -136,7 +138,7 @@ impl Words {
     fn put_result(&mut self, batch: &mut Vec<u8>, finished: Finished) {
         let Finished { id, outcome, .. } = finished;
         let outcome = match outcome {
-            Ok(Success { claim, bytes, cpu_us }) => {
+            Ok(Success { claim, bytes, cpu_us, input_us }) => {
                 self.claims.push_back(claim);
                 let size = bytes.len() as u64;
                 let inline = (1..=INLINE_BYTES).contains(&bytes.len());
@@ -146,7 +148,7 @@ impl Words {
                     self.sending = Some((id, Blob::from(bytes.clone()), 0));
                 }
                 let bytes = inline.then(|| ByteBuf::from(bytes.to_vec()));
-                Outcome::Done(Done { hash: claim.output, size, bytes, cpu_us })
+                Outcome::Done(Done { hash: claim.output, size, bytes, cpu_us, input_us })
             }
             Err(refusal) => Outcome::Failed(refusal),
         };
@@ -258,7 +260,7 @@ mod tests {
     fn done(id: u64, size: usize) -> Finished {
         let hash = ContentHash::of(b"");
         let claim = Claim { job: JobId::from_bytes([0; 16]), task: id as u32, input: hash, output: hash };
-        let success = Success { claim, bytes: Bytes::from(vec![0; size]), cpu_us: 1 };
+        let success = Success { claim, bytes: Bytes::from(vec![0; size]), cpu_us: 1, input_us: None };
         Finished { id, slot: (id % 2) as u32, outcome: Ok(success) }
     }
 

@@ -512,7 +512,7 @@ async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
     let size = bytes.len() as u64;
     let start = message.offset.min(size) as usize;
     let end = start.saturating_add((message.len as usize).min(CHUNK_BYTES)).min(bytes.len());
-    let more = match start == 0 && end == bytes.len() {
+    let more = match message.more > 0 && start == 0 && end == bytes.len() {
         true => packages::named_by(ctx, &bytes, (message.more as usize).min(CHUNK_BYTES - end)).await,
         false => Vec::new(),
     };

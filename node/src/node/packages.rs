@@ -284,7 +284,9 @@ pub async fn named_by(ctx: &Context, bytes: &[u8], mut room: usize) -> Vec<ByteB
             break;
         }
         let taken = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(HEADER_BYTES);
+        // The size is what a publisher said; a blob of another one is not what he meant.
         if taken <= room
+            && ctx.store.size(hash).await == Some(size)
             && let Some(blob) = ctx.store.get(hash).await
         {
             room -= taken;

@@ -70,6 +70,8 @@ struct Head {
 }
 
 const HEAD_BYTES: usize = size_of::<Head>();
+// What libc promises of its blocks.
+const _: () = assert!(align_of::<libc::max_align_t>() >= align_of::<Head>());
 
 /// The memory of one engine. Until [`Memory::keep`] all of it lies in the core; after that blocks are libc's, and
 /// [`Memory::restore`] frees them and sets the core back, byte for byte.

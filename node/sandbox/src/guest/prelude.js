@@ -7,6 +7,8 @@ export default (native) => {
   const { construct, apply } = Reflect;
   const { parse, stringify } = JSON;
   const { Promise, Error, RangeError, TypeError } = globalThis;
+  // No guest may have one of them freed, whatever it gets hold of.
+  freeze(native);
   const global = globalThis;
   const define = (name, value) =>
     defineProperty(global, name, { value, writable: true, configurable: true, enumerable: false });

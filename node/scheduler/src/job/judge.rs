@@ -131,8 +131,9 @@ impl JobState {
     /// Decides about a task if its answers do. `arrived` is the attempt whose bytes are new.
     fn judge(&mut self, index: u32, arrived: Option<u32>) {
         let Some(task) = self.tasks.get(index as usize) else { return };
+        let has_own = task.answers.iter().any(|answer| answer.worker == Worker::Local);
         // A word that nobody stands for is none against one that somebody does, where this device cannot say who lies.
-        if let Some(worker) = task.unsigned().filter(|_| task.disputed() && !self.local_can(task)) {
+        if let Some(worker) = task.unsigned().filter(|_| task.disputed() && !has_own && !self.local_can(task)) {
             self.void(index, worker);
         }
         let Some(task) = self.tasks.get(index as usize) else { return };
@@ -223,7 +224,8 @@ impl JobState {
         if self.config.redundancy != Redundancy::Spot || task.check != Check::None {
             return false;
         }
-        let doubted = !task.claims.is_empty();
+        // Who contradicts a word that went because nobody stood for it may have lied all the same.
+        let doubted = !task.claims.is_empty() || task.void_of.is_some();
         let lot = self.random();
         let Some(member) = self.members.get_mut(&worker) else { return false };
         let mut trust = member.trust;

@@ -57,6 +57,8 @@ enum Ended {
     Lost(String),
     /// The worker says nothing any more.
     Silent,
+    /// The jobs of this device took none of its outputs.
+    Untaken,
     /// The worker did what no honest worker does.
     Lied(String),
 }
@@ -79,9 +81,10 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
     if let (Some(ctx), Ended::Lied(what)) = (&ctx, &ended) {
         ctx.ban(peer, BAN, what).await;
     }
-    // Whether or not the jobs that got them are still there.
-    let owes = outbox.lock().owes_since().is_some();
-    if let Some(ctx) = ctx.as_ref().filter(|_| owes) {
+    // Whether or not the jobs that got them are still there. What this device did itself is no fault of its peer: it took
+    // no outputs, or it lost all others at once.
+    let owes = outbox.lock().owes_since().is_some() && !matches!(ended, Ended::Untaken);
+    if let Some(ctx) = ctx.as_ref().filter(|ctx| owes && !ctx.connected.borrow().is_empty()) {
         ctx.trust.left_unsigned(&peer);
     }
     // Out of the table first: who hears of the end and tries again must not find it.
@@ -93,6 +96,7 @@ pub async fn serve(ctx: Weak<Context>, net: NetHandle, peer: PeerId, key: LaneKe
             Ended::Idle => Report::Lost("the lane was closed".into()),
             Ended::Refused(refusal) => Report::Refused(refusal.clone()),
             Ended::Lost(reason) => Report::Lost(reason.clone()),
+            Ended::Untaken => Report::Lost("its outputs were not taken in time".into()),
             Ended::Silent => Report::Silent(format!("silent for {} s", SILENCE.as_secs())),
             Ended::Lied(what) => Report::Lied(what.clone()),
         });
@@ -320,7 +324,7 @@ impl<'a> Reader<'a> {
             let permit = self.delivery.clone().acquire_many_owned(kib);
             match tokio::time::timeout(DELIVERY_TIME, permit).await {
                 Ok(Ok(permit)) => arriving.delivery = Some(permit),
-                _ => return Err(Ended::Lost("its outputs were not taken in time".into())),
+                _ => return Err(Ended::Untaken),
             }
         }
         arriving.assembly.buffer(head).map(Some).map_err(|error| lied(error.to_string()))

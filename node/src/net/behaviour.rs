@@ -133,7 +133,8 @@ fn gossip() -> Result<gossipsub::Behaviour, Box<dyn Error + Send + Sync>> {
 }
 
 /// A private DHT whose every node serves. Records of others are stored only after the coordinator has seen them, and
-/// peers enter the routing table only when identify has shown that they speak our protocol.
+/// peers enter the routing table when this node has dialled them, and leave it when identify shows that they do not speak
+/// our protocol; those that have dialled us enter it when identify shows that they do.
 fn kad(key: &identity::Keypair) -> kad::Behaviour<kad::store::MemoryStore> {
     let peer = key.public().to_peer_id();
     let store = kad::store::MemoryStoreConfig {

@@ -1,6 +1,6 @@
 //! [`Body`]: an output on its way to whoever asked for it, read piece by piece, never held as a whole.
 
-use std::{any::Any, collections::VecDeque, fmt, io, sync::Arc};
+use std::{collections::VecDeque, fmt, io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::BoxStream};
@@ -12,8 +12,14 @@ use crate::blob::Blob;
 pub struct Body {
     left: u64,
     source: Source,
-    /// Lives as long as the body: the folder of a job whose result this is.
-    _keeps: Option<Arc<dyn Any + Send + Sync>>,
+    /// Lives as long as the body.
+    keeps: Option<Arc<dyn Kept>>,
+}
+
+/// What a body is read from: the folder of a job whose result it is.
+pub trait Kept: Send + Sync {
+    /// All of the body was read.
+    fn taken(&self);
 }
 
 enum Source {
@@ -25,17 +31,26 @@ impl Body {
     /// Pieces, in order.
     pub fn of_pieces(pieces: impl IntoIterator<Item = Blob>) -> Self {
         let pieces: VecDeque<Blob> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        Self { left: pieces.iter().map(Blob::len).sum(), source: Source::Pieces(pieces), _keeps: None }
+        Self { left: pieces.iter().map(Blob::len).sum(), source: Source::Pieces(pieces), keeps: None }
     }
 
     /// `len` bytes that `stream` brings.
     pub fn arriving(len: u64, stream: BoxStream<'static, io::Result<Bytes>>) -> Self {
-        Self { left: len, source: Source::Arriving(stream), _keeps: None }
+        Self { left: len, source: Source::Arriving(stream), keeps: None }
     }
 
     /// The same, holding on to `what` until it is gone.
-    pub fn keeping(self, what: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { _keeps: Some(what), ..self }
+    pub fn keeping(self, what: Arc<dyn Kept>) -> Self {
+        let body = Self { keeps: Some(what), ..self };
+        body.told();
+        body
+    }
+
+    /// Tells what it is read from when it was.
+    fn told(&self) {
+        if let Some(keeps) = self.keeps.as_ref().filter(|_| self.left == 0) {
+            keeps.taken();
+        }
     }
 
     /// Bytes that are still to come.
@@ -67,6 +82,7 @@ impl Body {
             Source::Arriving(stream) => stream.next().await.ok_or(io::ErrorKind::UnexpectedEof)??,
         };
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+        self.told();
         Ok(Some(bytes))
     }
 

@@ -20,6 +20,7 @@ use msm_protocol::{ContentHash, hash::Hasher};
 use super::record::{self, Accepted, Record, Replay, Stored};
 use crate::{
     blob::Blob,
+    body::Kept,
     control::spool::{full, room},
     home::files,
 };
@@ -37,13 +38,15 @@ const COPIED: u64 = 1024 * 1024;
 pub struct Folder {
     path: PathBuf,
     discarded: AtomicBool,
+    /// Whoever waited has the result: nothing is left to go on with.
+    taken: AtomicBool,
     /// The node is ending: what is unfinished stays, to be gone on with.
     ending: Arc<AtomicBool>,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, ending: Arc<AtomicBool>) -> Self {
-        Self { path, discarded: AtomicBool::new(false), ending }
+        Self { path, discarded: AtomicBool::new(false), taken: AtomicBool::new(false), ending }
     }
 
     /// Whether the folder goes with its last user.
@@ -55,7 +58,14 @@ impl Folder {
 impl Folder {
     /// Whether the folder goes with its last user: then nothing in it has to survive a power cut in a hurry.
     pub(super) fn is_discarded(&self) -> bool {
-        self.discarded.load(Ordering::SeqCst) && !self.ending.load(Ordering::SeqCst)
+        let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+        is(&self.discarded) && (is(&self.taken) || !is(&self.ending))
+    }
+}
+
+impl Kept for Folder {
+    fn taken(&self) {
+        self.taken.store(true, Ordering::SeqCst);
     }
 }
 

@@ -546,11 +546,16 @@ mod tests {
         assert_eq!(folders(home.path()), 1);
         drop(body);
         until_left(home.path(), 0).await;
-        let journal = begin(2).await;
+        let (journal, had) = (begin(2).await, begin(3).await);
+        let mut body = crate::body::Body::of_pieces([Blob::from("x")]).keeping(had.folder());
+        assert!(
+            body.next().await.unwrap().is_some(),
+            "what was read to its end is over, also when the node ends before"
+        );
         journals.end();
-        let over = Arc::downgrade(&journal.folder());
-        drop(journal);
-        until("let go", || over.strong_count() == 0).await;
+        let over = [Arc::downgrade(&journal.folder()), Arc::downgrade(&had.folder())];
+        drop((journal, had, body));
+        until("let go", || over.iter().all(|folder| folder.strong_count() == 0)).await;
         assert_eq!(folders(home.path()), 1, "it goes on when the node is started again");
     }
 

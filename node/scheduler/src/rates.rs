@@ -31,6 +31,10 @@ pub const COST_MEMORY: f64 = 8.0;
 /// taken for a slope. *Judgement:* a fifth.
 const VARIES: f64 = 0.04;
 
+/// What is fixed counts as far as it is larger than this many times its error: a part of a time that is noise would have
+/// the next job cut into fewer and larger parts, whose noise is larger. *Judgement.*
+const SURE: f64 = 2.0;
+
 /// `value` if it can be a measurement.
 pub fn sane(value: f64) -> Option<f64> {
     // NaN compares false, so it is refused too.
@@ -148,19 +152,27 @@ impl Cost {
         if self.xx <= 0.0 {
             return Some(flat);
         }
+        // The best line with so much fixed.
+        let with = |fixed: f64| Line { fixed, per_byte: ((self.xy - fixed * self.x) / self.xx).max(0.0) };
         let spread = self.one * self.xx - self.x * self.x;
-        if spread < VARIES * self.one * self.xx {
+        // Of two samples nobody can say how much they scatter.
+        if self.weight < 3.0 || spread < VARIES * self.one * self.xx {
             // One size: no more is fixed than usual, and no more than half.
-            let fixed = FIXED_S.min(flat.fixed / 2.0);
-            return Some(Line { fixed, per_byte: ((self.xy - fixed * self.x) / self.xx).max(0.0) });
+            return Some(with(FIXED_S.min(flat.fixed / 2.0)));
         }
         let per_byte = (self.one * self.xy - self.x * self.y) / spread;
+        if per_byte < 0.0 {
+            return Some(flat);
+        }
         let fixed = (self.y - per_byte * self.x) / self.one;
-        Some(match (fixed >= 0.0, per_byte >= 0.0) {
-            (true, true) => Line { fixed, per_byte },
-            (false, _) => Line { fixed: 0.0, per_byte: self.xy / self.xx },
-            (true, false) => flat,
-        })
+        Some(with((fixed - SURE * self.error(fixed, per_byte, spread)).max(0.0)))
+    }
+
+    /// How wrong the fixed part may be by the scatter of the samples around the line: its standard error, seconds.
+    fn error(&self, fixed: f64, per_byte: f64, spread: f64) -> f64 {
+        // Of weights 1 / y² the sum of the squared times is the number of samples.
+        let scatter = (self.weight - fixed * self.y - per_byte * self.xy).max(0.0);
+        (scatter / (self.weight - 2.0).max(1.0) * self.xx / spread).sqrt()
     }
 
     /// False for what no sequence of samples gives.
@@ -294,6 +306,14 @@ mod tests {
         for bytes in [0.0, 1e4, 1e6, 1e8] {
             assert!((line.at(bytes) / truth.at(bytes) - 1.0).abs() < 0.02, "{bytes}: {line:?}");
         }
+        // What scatters by a fifth around nothing fixed is not taken for something fixed.
+        let mut noisy = Cost::default();
+        for (bytes, noise) in [(1_600, 0.8), (1_000, 1.2), (400, 1.2), (200, 1.2), (1_600, 0.9), (800, 1.0), (200, 1.1)]
+        {
+            noisy.learn(bytes, 1e-3 * bytes as f64 * noise, NOW);
+        }
+        let line = noisy.line(NOW).unwrap();
+        assert!(line.fixed < 0.01 && (line.per_byte / 1e-3 - 1.0).abs() < 0.2, "{line:?}");
         // Of one size only: right there, and no negative time elsewhere.
         let mut one = Cost::default();
         (0..5).for_each(|_| {

@@ -126,7 +126,7 @@ impl JobState {
 
     /// Whether the bounds on attempts leave one for this kind of worker.
     pub(super) fn may_try(&self, task: &Task, worker: Worker) -> bool {
-        let local_tries = task.tries_by(Worker::Local);
+        let local_tries = task.local_tries();
         if worker == Worker::Local {
             return local_tries < LOCAL_ATTEMPTS;
         }

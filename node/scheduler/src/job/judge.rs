@@ -210,8 +210,13 @@ impl JobState {
     }
 
     fn cancel_others(&mut self, index: u32) {
+        // Where several answers are asked for, the last to come is not the slowest.
+        let raced = !matches!(self.config.redundancy, Redundancy::Agree { .. });
         for other in self.running_attempts(index) {
             if let Some(worker) = self.end_attempt(other, State::Overtaken) {
+                if let Some(member) = self.members.get_mut(&worker).filter(|_| raced) {
+                    member.overtaken();
+                }
                 self.outputs.push_back(Output::Cancel { worker, attempt: other });
             }
         }
@@ -327,6 +332,7 @@ impl JobState {
         member.trust.wrong();
         member.presence = Presence::Gone;
         let held = member.attempts();
+        self.forget_overtaken();
         self.outputs.extend(held.iter().map(|attempt| Output::Cancel { worker, attempt: *attempt }));
         let back = self.fault(worker, &held);
         // Once for each liar: the only walk over all tasks.

@@ -48,6 +48,8 @@ pub(super) struct Member {
     pub(super) done: u32,
     /// Attempts that failed, expired or were lost with it.
     pub(super) lost: u32,
+    /// Attempts that others were done with first, before it had shown a result.
+    overtaken: u32,
     /// Answers that another worker has confirmed.
     pub(super) checked: u32,
     /// Its answers that wait for a check.
@@ -86,6 +88,7 @@ impl Member {
             answered: 0,
             done: 0,
             lost: 0,
+            overtaken: 0,
             checked: 0,
             pending: 0,
             mean: None,
@@ -121,6 +124,16 @@ impl Member {
         }
     }
 
+    /// Others were done with one of its attempts first.
+    pub(super) fn overtaken(&mut self) {
+        self.overtaken += u32::from(self.pace.unit().is_none());
+    }
+
+    /// It gets another chance: who overtook it is gone, or nobody else does anything.
+    pub(super) fn forget_overtaken(&mut self) {
+        self.overtaken = 0;
+    }
+
     /// Could get a task now or when it has finished what it holds. The local worker is never given up for its faults:
     /// each task's bound on attempts ends what cannot work.
     pub(super) fn usable(&self) -> bool {
@@ -145,7 +158,7 @@ impl Member {
         if self.worker == Worker::Local {
             return credit;
         }
-        let Some(unit) = self.pace.unit() else { return credit.min(CREDIT as usize) };
+        let Some(unit) = self.pace.unit() else { return credit.min(CREDIT.saturating_sub(self.overtaken) as usize) };
         let mean = self.held_weight as f64 / self.held.len().max(1) as f64 * unit;
         let ahead = (self.rtt + PREFETCH).as_secs_f64() / mean;
         // With nothing held the mean is 0, and whatever the credit is leaves room for one.

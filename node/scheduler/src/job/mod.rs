@@ -197,6 +197,10 @@ impl JobState {
         }
         if !self.over && !self.finish() {
             self.dispatch();
+            if self.running == 0 {
+                self.forget_overtaken();
+                self.dispatch();
+            }
             self.check_stuck();
         }
         self.watch = if self.running > 0 { self.now + WATCH } else { Duration::MAX };
@@ -302,8 +306,13 @@ impl JobState {
         let was = std::mem::replace(&mut member.presence, Presence::Gone);
         if was == Presence::Ready && !self.over {
             let held = member.attempts();
+            self.forget_overtaken();
             self.lose(worker, &held, reason);
         }
+    }
+
+    fn forget_overtaken(&mut self) {
+        self.members.values_mut().for_each(Member::forget_overtaken);
     }
 
     fn result(&mut self, worker: Worker, attempt: AttemptRef, output: OutputId) {
@@ -393,10 +402,11 @@ impl JobState {
                 continue;
             }
             let (spent, remote) = (task.attempts.len(), REMOTE_ATTEMPTS + self.votes_beside());
-            let (here, elsewhere) = (task.tries_by(Worker::Local) < LOCAL_ATTEMPTS, task.remote_tries() < remote);
+            let (here, elsewhere) = (task.local_tries() < LOCAL_ATTEMPTS, task.remote_tries() < remote);
             let hopeless = !here && !elsewhere;
             let anybody = self.config.on_loss == OnLoss::Remote && here && elsewhere;
-            if task.void_of.is_some() && anybody {
+            // What was done before a restart and withdrawn after it was never lost.
+            if task.attempts.is_empty() || task.void_of.is_some() && anybody {
                 self.fresh.insert(index, task.weight);
             } else {
                 self.returned.push_front(index);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OutputId, Worker};
+use super::{ATTEMPTS_PER_TASK, LOCAL_ATTEMPTS, OutputId, Worker};
 
 /// What became of an attempt. It leaves `Running` once and never returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,14 @@ impl Task {
     /// Attempts that brought nothing, or have not yet.
     pub(super) fn tries_by(&self, worker: Worker) -> u32 {
         self.count(|attempt| attempt.worker == worker)
+    }
+
+    /// Those of this device. That a liar was first is no failure of its own, as long as the bound on all attempts leaves
+    /// room for more.
+    pub(super) fn local_tries(&self) -> u32 {
+        let forgives = self.attempts.len() < (ATTEMPTS_PER_TASK - LOCAL_ATTEMPTS) as usize;
+        let counts = |attempt: &Attempt| !(forgives && attempt.state == State::Overtaken);
+        self.count(|attempt| attempt.worker == Worker::Local && counts(attempt))
     }
 
     pub(super) fn remote_tries(&self) -> u32 {

@@ -441,6 +441,29 @@ fn b72_claims_get_two_parts_before_measured_speed_rules() {
     assert!(slow.worker == remote(1) && slow.done <= 6, "{slow:?}");
 }
 
+/// A newcomer that is overtaken with both of its parts gets no third, however long the job still is.
+#[test]
+fn b72_overtaken_parts_count() {
+    let mut story = Story::with(JobConfig { credit: 16, ..plain(4) });
+    story.ready(remote(1), 16).ready(LOCAL, 2);
+    let mut parts = story.held(remote(1)).len();
+    assert_eq!(parts, 2);
+    while !story.job.progress().over {
+        story.pass(50 * MS);
+        if let Some(first) = story.held(LOCAL).first() {
+            story.result(LOCAL, first.task, first.attempt);
+        }
+        story.beat(remote(1), &[]);
+        parts += story
+            .last
+            .iter()
+            .filter(|output| matches!(output, Output::Start { worker, .. } if *worker == remote(1)))
+            .count();
+        assert!(story.now < 10 * S);
+    }
+    assert_eq!(parts, 2);
+}
+
 #[test]
 fn on_loss_local_runs_lost_tasks_here_at_once() {
     let mut story = Story::with(JobConfig { tasks: 9, on_loss: OnLoss::Local, ..plain(1) });

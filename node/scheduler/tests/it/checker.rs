@@ -8,7 +8,7 @@ use std::{
 use msm_protocol::{
     ContentHash, Refusal, RefusalCode,
     job::AttemptRef,
-    limits::{HEARTBEAT, LEASE_MIN, REMOTE_ATTEMPTS},
+    limits::{CREDIT, HEARTBEAT, LEASE_MIN, REMOTE_ATTEMPTS},
 };
 use msm_scheduler::{
     Input, JobConfig, JobState, OnLoss, Output, OutputId, Progress, Redundancy, Why, Worker,
@@ -90,6 +90,8 @@ struct Seen {
     known: bool,
     /// Answers of this life that another worker confirmed.
     confirmed: u32,
+    /// Attempts that others were done with before it was.
+    overtaken: u32,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +107,8 @@ struct TaskSeen {
     kept: BTreeSet<u32>,
     /// Attempts whose answers count no more.
     void: BTreeSet<u32>,
+    /// Attempts that ended because another was first.
+    overtaken: BTreeSet<u32>,
     /// The accepted output is one that nobody stands for.
     unsigned: bool,
 }
@@ -115,7 +119,10 @@ impl TaskSeen {
         let believed = |worker: &Worker| workers.get(worker).is_none_or(|seen| !seen.struck);
         let said = |number| self.answers.iter().any(|(by, attempt, _)| *attempt == number && believed(by));
         let answered = |number| said(number) && !self.void.contains(&number);
-        let vain = (0..).zip(&self.history).filter(|(number, _)| !answered(*number));
+        // That a liar was first is no failure of this device.
+        let forgives = self.history.len() < (ATTEMPTS_PER_TASK - LOCAL_ATTEMPTS) as usize;
+        let forgiven = |by: &Worker, number| forgives && *by == Worker::Local && self.overtaken.contains(&number);
+        let vain = (0..).zip(&self.history).filter(|(number, by)| !answered(*number) && !forgiven(by, *number));
         vain.fold((0, 0), |(here, elsewhere), (_, by)| match by {
             Worker::Local => (here + 1, elsewhere),
             Worker::Remote(_) => (here, elsewhere + 1),
@@ -308,9 +315,13 @@ impl Checker {
                 let holder = self.running.remove(attempt).map(|(holder, ..)| holder);
                 ensure!(HoldersOnly, holder == Some(*worker), "cancels {attempt:?}, which {worker} does not run");
                 let decided = matches!(input, Input::Result { attempt: of, .. } if of.task == attempt.task);
-                if !decided {
-                    // Not because another was first: its lease has ended.
-                    self.workers.entry(*worker).or_default().faults += 1;
+                let seen = self.workers.entry(*worker).or_default();
+                // Another was first, or its lease has ended.
+                if decided {
+                    seen.overtaken += 1;
+                    self.tasks[attempt.task as usize].overtaken.insert(attempt.attempt);
+                } else {
+                    seen.faults += 1;
                 }
             }
             Output::Accepted { attempt, worker, output } => self.accept(input, *attempt, *worker, *output)?,
@@ -632,7 +643,7 @@ impl Checker {
             .filter(|(_, seen)| seen.connected && seen.credit > 0 && seen.faults == 0 && !seen.left && !seen.struck)
             .filter(|(worker, seen)| **worker == Worker::Local || now.saturating_sub(seen.heard) <= 2 * HEARTBEAT)
             .map(|(worker, _)| *worker)
-            .filter(|worker| self.held(*worker) == 0)
+            .filter(|worker| self.held(*worker) == 0 && !self.has_shown_nothing(*worker))
             .collect();
         let before = std::mem::take(&mut self.waiting);
         if idle.is_empty() || self.done == self.config.tasks {
@@ -658,6 +669,14 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// A newcomer that others overtook with both of its first tasks, whatever it said of itself: it gets no third one
+    /// while anybody else works (B72).
+    fn has_shown_nothing(&self, worker: Worker) -> bool {
+        let overtaken = self.workers.get(&worker).is_some_and(|seen| seen.overtaken >= CREDIT);
+        let answered = || self.tasks.iter().any(|task| task.answers.iter().any(|(by, ..)| *by == worker));
+        worker != Worker::Local && overtaken && !self.running.is_empty() && !answered()
     }
 
     /// Whether nothing speaks against giving this waiting task to this worker.

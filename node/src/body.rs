@@ -95,7 +95,8 @@ impl Body {
         if self.is_empty() {
             return Ok(first);
         }
-        let mut whole = BytesMut::from(first);
+        let mut whole = BytesMut::with_capacity(first.len() + self.left as usize);
+        whole.extend_from_slice(&first);
         while let Some(bytes) = self.next().await? {
             whole.extend_from_slice(&bytes);
         }

@@ -108,7 +108,7 @@ impl Crew {
         let market = Market::publish(folder.path())?;
         // All devices are this machine: its speed is measured once, so that they agree on it.
         let clock = open_home(&folder.path().join("clock"))?;
-        Speed::load_or_measure(&clock);
+        Speed::load_or_measure(&clock).settle();
         let speed = fs::read(clock.speed_file())?;
         let home = |name: &str, serve: bool| -> Result<Home> {
             let home = open_home(&folder.path().join(name))?;

@@ -75,6 +75,13 @@ pub struct Asks {
     pub device: bool,
 }
 
+impl Asks {
+    /// Whether anything of it is asked of the parent: the rest is the child's own.
+    pub(crate) const fn reach_out(self) -> bool {
+        self.gps || self.net || self.device
+    }
+}
+
 /// What executes a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! One call with one child: the request out, the reply in, under the parent's own clock and caps.
+//! Calls with one child: requests out, replies in, under the parent's own clock and caps.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    call::Call,
+    call::{Budget, Call},
     process::Process,
     resources::{ANSWER_BYTES, ASKS, ASKS_AT_ONCE, Answer, Ask, AskError, AskErrorKind, Resources},
     walls::Walls,
@@ -89,21 +89,55 @@ pub fn walls_of(kind: u8, payload: &[u8]) -> Result<Walls, Trouble> {
     serde_json::from_slice(payload).map_err(|_| broken("a child's walls are unreadable"))
 }
 
-/// Sends the call, with its package and the code of it if the child has none yet, and reads the reply.
-pub async fn exchange(process: &mut Process, call: &Call, load: Option<&Bytes>) -> Result<Reply, Trouble> {
-    let stream = process.channel()?;
-    let mut head = Vec::new();
-    if let Some(code) = load {
-        wire::put_load(&mut head, &call.package, code.len());
+/// What goes back and forth with one child: calls of one package, each with its reply.
+pub struct Exchange {
+    /// What was read and belongs to the next message, or the next reply.
+    read: BytesMut,
+}
+
+impl Exchange {
+    /// With a child that owes no reply.
+    pub fn new() -> Self {
+        Self { read: BytesMut::with_capacity(READ_BYTES) }
     }
-    let mut then = Vec::new();
-    wire::put_call(&mut then, call.op, &call.budget, call.input.len(), &call.params);
-    let code = load.cloned().unwrap_or_default();
-    let mut request = Bytes::from(head).chain(code).chain(Bytes::from(then)).chain(call.input.clone());
-    // The child reads all of it before it answers, whatever it thinks of it.
-    stream.write_all_buf(&mut request).await?;
-    let questions = Questions::new(call.resources.clone());
-    Replies { stream, read: BytesMut::with_capacity(READ_BYTES), questions }.all(call.budget.output).await
+
+    /// Sends calls, which may all use this much, with their package and the code of it if the child has none yet. More
+    /// than one must fit into the channel: the child may have to be read before it reads the next.
+    pub async fn send(
+        &mut self,
+        process: &mut Process,
+        calls: &[Call],
+        budget: &Budget,
+        load: Option<&Bytes>,
+    ) -> io::Result<()> {
+        let stream = process.channel()?;
+        let (mut head, mut then) = (Vec::new(), Vec::new());
+        let Some((last, before)) = calls.split_last() else { return Ok(()) };
+        if let Some(code) = load {
+            wire::put_load(&mut head, &last.package, code.len());
+        }
+        for call in before {
+            wire::put_call(&mut then, call.op, budget, call.input.len(), &call.params);
+            then.extend_from_slice(&call.input);
+        }
+        wire::put_call(&mut then, last.op, budget, last.input.len(), &last.params);
+        let code = load.cloned().unwrap_or_default();
+        let mut request = Bytes::from(head).chain(code).chain(Bytes::from(then)).chain(last.input.clone());
+        // The child reads all of a call before it answers, whatever it thinks of it.
+        stream.write_all_buf(&mut request).await
+    }
+
+    /// Nothing was said that nobody asked for.
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// Reads the reply to the first call that has none yet.
+    pub async fn reply(&mut self, process: &mut Process, call: &Call) -> Result<Reply, Trouble> {
+        let questions = Questions::new(call.resources.clone());
+        let mut replies = Replies { stream: process.channel()?, read: &mut self.read, questions };
+        replies.all(call.budget.output).await
+    }
 }
 
 /// Has a child compile a module; without one it tells the compiler's fingerprint.
@@ -111,14 +145,14 @@ pub async fn compile(process: &mut Process, source: &Bytes) -> Result<Bytes, Tro
     let stream = process.channel()?;
     let head = wire::header(wire::kind::COMPILE, source.len());
     stream.write_all_buf(&mut Buf::chain(&head[..], source.clone())).await?;
-    let questions = Questions::new(None);
-    let mut replies = Replies { stream, read: BytesMut::with_capacity(READ_BYTES), questions };
+    let mut read = BytesMut::with_capacity(READ_BYTES);
+    let mut replies = Replies { stream, read: &mut read, questions: Questions::new(None) };
     replies.all(wire::CODE_BYTES as u64).await.map(|reply| reply.bytes)
 }
 
 struct Replies<'a> {
     stream: &'a mut UnixStream,
-    read: BytesMut,
+    read: &'a mut BytesMut,
     questions: Questions,
 }
 
@@ -192,7 +226,7 @@ impl Replies<'_> {
             self.read.reserve(READ_BYTES);
             let Questions { open, unsent, .. } = &mut self.questions;
             tokio::select! {
-                got = from.read_buf(&mut self.read) => if got? == 0 {
+                got = from.read_buf(self.read) => if got? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 },
                 // An answerer that panicked has no id to say: its question stays open until the deadline.
@@ -210,7 +244,7 @@ impl Replies<'_> {
     async fn fill(&mut self, count: usize) -> io::Result<()> {
         while self.read.len() < count {
             self.read.reserve(READ_BYTES.max(count - self.read.len()));
-            if self.stream.read_buf(&mut self.read).await? == 0 {
+            if self.stream.read_buf(self.read).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

@@ -35,7 +35,7 @@ pub use call::{Asks, Budget, Call, Engine, Files, Op, Output, Package, Phases, W
 pub use ceiling::Ceiling;
 pub use config::{SandboxConfig, SandboxError, WallPolicy};
 pub use guest::{run_if_child, run_if_child_with_probe};
-pub use pool::Sandbox;
+pub use pool::{Sandbox, Stint};
 pub use resources::{Answer, Answering, Ask, AskError, AskErrorKind, Resources};
 pub use walls::{Wall, WallName, Walls};
 pub use work::Aim;

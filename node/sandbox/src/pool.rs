@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    call::{Call, Engine, Output, Package, Phases, Work},
+    call::{Budget, Call, Engine, Output, Package, Phases, Work},
     ceiling::{Ceiling, Under},
     compiled::{self, Compiled},
     config::{SandboxConfig, SandboxError, WallPolicy},
-    exchange::{self, Last, Reply, Trouble},
+    exchange::{self, Exchange, Last, Reply, Trouble},
     process::{self, Keeper, Process},
     walls::Walls,
     wire::{self, Fault},
@@ -35,6 +35,12 @@ const QUEUE: usize = 32;
 const START: Duration = Duration::from_secs(5);
 /// A deadline that no budget can exceed, whatever a caller says: it is added to clocks.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes of calls that are sent in one go, if they are more than one: they must fit into the channel of a kernel that
+/// gives little, or parent and child could wait for each other. *Judgement.*
+const TOGETHER_BYTES: usize = 32 * 1024;
+/// What a call takes besides its input and parameters, at most.
+const TOGETHER_HEAD: usize = 256;
 
 /// CPU time of one compilation. *Measured: what passes the pre-check takes a second or two at the most.*
 const COMPILE_CPU: Duration = Duration::from_secs(5);
@@ -125,13 +131,36 @@ impl Sandbox {
     /// The budget's time covers the package's load, the input's way in and the output's way out, not the wait for a
     /// child. Every fault of a guest is a [`Refusal`]; `Busy` when too many calls wait already.
     pub async fn call(&self, call: Call) -> Result<Output, Refusal> {
-        self.run(call, false, None).await.map(|(output, _)| output)
+        self.run(&[call], false, None, None).await.and_then(|(results, _)| only(results))
     }
 
-    /// Runs a call under a ceiling of processor time. What its child stands still because of that does not count against
-    /// its deadline.
-    pub async fn call_under(&self, call: Call, ceiling: Option<&Ceiling>) -> Result<Output, Refusal> {
-        self.run(call, false, ceiling).await.map(|(output, _)| output)
+    /// Runs calls under a ceiling of processor time. What their child stands still because of that does not count against
+    /// their deadlines.
+    ///
+    /// They are run one after the other, each as if it were alone. Small ones of one package that ask nothing of the
+    /// parent are handed over together, so that the child goes from one to the next without waiting; those behind one that
+    /// costs the child its life are run in another. Results come back in the order of the calls: of all, or of as many
+    /// as a `stint` allows. What was under way when that ended is forgotten; a call by itself has no stint.
+    pub async fn calls_under(
+        &self,
+        calls: &[Call],
+        ceiling: Option<&Ceiling>,
+        stint: Option<Stint>,
+    ) -> Vec<Result<Output, Refusal>> {
+        let (stint, since) = (stint.filter(|_| calls.len() > 1), Instant::now());
+        let mut results = Vec::with_capacity(calls.len());
+        while results.len() < calls.len() {
+            match self.run(&calls[results.len()..], false, ceiling, stint).await {
+                Ok((some, _)) if some.is_empty() => break,
+                Ok((mut some, _)) => results.append(&mut some),
+                Err(refusal) => results.push(Err(refusal)),
+            }
+            let bytes: usize = results.iter().flatten().map(|output| output.bytes.len()).sum();
+            if stint.is_some_and(|stint| bytes > stint.output || since.elapsed() >= stint.time) {
+                break;
+            }
+        }
+        results
     }
 
     /// Checks a WebAssembly package and compiles it, so that its first call finds it compiled. What is wrong with it is
@@ -148,14 +177,24 @@ impl Sandbox {
     /// Runs a call in a child of its own, started for it, and tells where the time went.
     #[doc(hidden)]
     pub async fn call_cold(&self, call: Call) -> Result<(Output, Phases), Refusal> {
-        self.run(call, true, None).await
+        let (results, phases) = self.run(&[call], true, None, None).await?;
+        Ok((only(results)?, phases))
     }
 
-    async fn run(&self, mut call: Call, cold: bool, ceiling: Option<&Ceiling>) -> Result<(Output, Phases), Refusal> {
-        check(&call)?;
-        call.budget.time = call.budget.time.min(TIME_MAX);
+    /// Runs the first of these calls and those behind it that can go with it: at least one result, but for a stint that
+    /// ends before. An error: that of the first, which found no child.
+    async fn run(
+        &self,
+        calls: &[Call],
+        cold: bool,
+        ceiling: Option<&Ceiling>,
+        stint: Option<Stint>,
+    ) -> Result<(Vec<Result<Output, Refusal>>, Phases), Refusal> {
+        let calls = &calls[..together(calls)];
+        let Some(first) = calls.first() else { return Ok(Default::default()) };
+        check(first)?;
         let permit = self.shared.permit().await?;
-        let key = (call.package.hash, call.package.engine, call.package.work, call.client);
+        let key = key_of(first);
         let mut phases = Phases::default();
         let taken = if cold { None } else { self.shared.take(&key) };
         let (process, is_new) = match taken {
@@ -169,7 +208,7 @@ impl Sandbox {
         };
         // Before the clock starts: the first call of a module pays no more of its time than the others.
         let code = match is_new {
-            true => Some(self.shared.code(&call.package).await?),
+            true => Some(self.shared.code(&first.package).await?),
             false => None,
         };
         let mut running = Running { process: Some(process), permit: Some(permit), shared: self.shared.clone() };
@@ -179,65 +218,137 @@ impl Sandbox {
         if self.shared.greet(process).await? {
             phases.walls = asked.elapsed();
         }
-
-        let cpu = process.cpu();
+        if is_new {
+            // Its start is nobody's call.
+            process.spent();
+        }
         let code_bytes = code.as_ref().map_or(0, |code| code.len() as u64);
-        let time = call.budget.time;
-        process.allow(process::limits::memory(&call, code_bytes), time);
+        let time = first.budget.time.min(TIME_MAX);
+        process.allow(process::limits::memory(first, code_bytes), time.saturating_mul(calls.len() as u32));
         // The child cannot know when it stood still: its own clock is wide, and the one here is exact.
-        call.budget.time = ceiling.map_or(time, |ceiling| time.mul_f64(ceiling.stretch()).min(TIME_MAX));
+        let wide = ceiling.map_or(time, |ceiling| time.mul_f64(ceiling.stretch()).min(TIME_MAX));
+        let budget = Budget { time: wide, ..first.budget };
         let under = ceiling.zip(process.pid()).map(|(ceiling, pid)| ceiling.watch(pid));
-        let started = Instant::now();
-        let exchanged = within(time, started, under.as_ref(), exchange::exchange(process, &call, code.as_ref())).await;
+
+        let (mut exchange, mut results) = (Exchange::new(), Vec::with_capacity(calls.len()));
+        let (begun, mut output) = (Instant::now(), 0);
+        let end = loop {
+            let Some(call) = calls.get(results.len()) else { break End::Clean };
+            if stint.is_some_and(|stint| output > stint.output) {
+                break End::Unclean;
+            }
+            let (started, is_first) = (Instant::now(), results.is_empty());
+            let deadline = exchange::kill_time(started, time);
+            let stood = under.as_ref().map_or(Duration::ZERO, Under::stood);
+            let ends_before = stint.map(|stint| begun + stint.time + stood).filter(|end| *end < deadline);
+            let exchanged = async {
+                if is_first {
+                    exchange.send(process, calls, &budget, code.as_ref()).await?;
+                }
+                exchange.reply(process, call).await
+            };
+            let exchanged = within(ends_before.unwrap_or(deadline), under.as_ref(), exchanged).await;
+            let wall = started.elapsed();
+            let goes_on = match exchanged {
+                Ok(Ok(Reply { bytes, log, load, clean })) => {
+                    if is_first {
+                        (phases.first_result, phases.load) = (wall, load);
+                    }
+                    output += bytes.len();
+                    results.push(Ok(Output { bytes, log, cpu: Duration::ZERO, wall }));
+                    clean
+                }
+                Ok(Err(Trouble::Fault { fault, text, clean })) => {
+                    if fault == Fault::StaleCode {
+                        self.shared.compiled.forget(ContentHash::of(&call.package.source)).await;
+                    }
+                    results.push(Err(Refusal::new(fault.code(), text)));
+                    clean && fault.spares_child()
+                }
+                Ok(Err(Trouble::Last(last))) => {
+                    exchange::last_breath(process).await;
+                    break End::Died(Some(last), io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(Err(Trouble::Broken(error))) => break End::Died(None, error),
+                Err(_) if ends_before.is_some() => break End::Unclean,
+                Err(_) => {
+                    let text = format!("the service ran past its deadline of {} ms and was killed", time.as_millis());
+                    results.push(Err(Refusal::new(RefusalCode::Deadline, text)));
+                    false
+                }
+            };
+            if !goes_on {
+                break End::Unclean;
+            }
+        };
         // Before its child can be reaped.
         drop(under);
-        let wall = started.elapsed();
-        let cpu = process.cpu().saturating_sub(cpu);
-
-        match exchanged {
-            Ok(Ok(Reply { bytes, log, load, clean })) => {
-                phases.first_result = wall;
-                phases.load = load;
-                if clean {
-                    running.park(key);
-                }
-                Ok((Output { bytes, log, cpu, wall }, phases))
-            }
-            Ok(Err(Trouble::Fault { fault, text, clean })) => {
-                if fault == Fault::StaleCode {
-                    self.shared.compiled.forget(ContentHash::of(&call.package.source)).await;
-                }
-                if clean && fault.spares_child() {
-                    running.park(key);
-                }
-                Err(Refusal::new(fault.code(), text))
-            }
-            Ok(Err(Trouble::Last(last))) => {
-                exchange::last_breath(process).await;
-                Err(running.autopsy(Some(last), &io::ErrorKind::UnexpectedEof.into()).await)
-            }
-            Ok(Err(Trouble::Broken(error))) => Err(running.autopsy(None, &error).await),
-            Err(_) => {
-                let text = format!("the service ran past its deadline of {} ms and was killed", time.as_millis());
-                Err(Refusal::new(RefusalCode::Deadline, text))
-            }
+        // Of calls together nobody can say who took what: replies wait for a parent that is late.
+        let count = u32::try_from(results.len()).unwrap_or(u32::MAX).max(1);
+        let (wall, cpu) = (begun.elapsed() / count, process.spent() / count);
+        for output in results.iter_mut().flatten() {
+            (output.wall, output.cpu) = (if count > 1 { wall } else { output.wall }, cpu);
         }
+        match end {
+            End::Clean if exchange.is_empty() => running.park(key),
+            End::Clean | End::Unclean => drop(running),
+            End::Died(last, error) => results.push(Err(running.autopsy(last, &error).await)),
+        }
+        Ok((results, phases))
     }
 }
 
-/// Waits for `exchange` for as long as the call may take, and for as long again as its child stood still.
+/// How long calls that were handed over together may take, together.
+#[derive(Debug, Clone, Copy)]
+pub struct Stint {
+    /// Then what is under way is stopped, and what is behind it not begun.
+    pub time: Duration,
+    /// Bytes of output, after which no further call is begun.
+    pub output: usize,
+}
+
+/// How it ended with a child.
+enum End {
+    /// It owes nothing.
+    Clean,
+    /// It is killed: something of a call is still on its way.
+    Unclean,
+    /// It died at a call.
+    Died(Option<Last>, io::Error),
+}
+
+fn only(mut results: Vec<Result<Output, Refusal>>) -> Result<Output, Refusal> {
+    results.pop().unwrap_or_else(|| Err(crashed("a call without a result")))
+}
+
+fn key_of(call: &Call) -> Key {
+    (call.package.hash, call.package.engine, call.package.work, call.client)
+}
+
+/// How many of these calls are sent in one go: the first, and small ones like it behind it.
+fn together(calls: &[Call]) -> usize {
+    let Some(first) = calls.first().filter(|first| !first.package.asks.reach_out()) else { return calls.len().min(1) };
+    let mut bytes = 0;
+    let alike = calls.iter().take_while(|call| {
+        bytes += call.input.len() + call.params.len() + TOGETHER_HEAD;
+        let same = key_of(call) == key_of(first) && call.budget == first.budget;
+        bytes <= TOGETHER_BYTES && same && check(call).is_ok()
+    });
+    alike.count().max(1)
+}
+
+/// Waits for `exchange` until `end`, and for as long again as its child stood still meanwhile.
 async fn within<T>(
-    time: Duration,
-    started: Instant,
+    end: Instant,
     under: Option<&Under>,
     exchange: impl Future<Output = T>,
 ) -> Result<T, tokio::time::error::Elapsed> {
     let mut exchange = pin!(exchange);
+    let before = under.map_or(Duration::ZERO, Under::stood);
     let mut stood = Duration::ZERO;
     loop {
-        let kill_at = exchange::kill_time(started, time.saturating_add(stood));
-        let waited = timeout_at(kill_at.into(), &mut exchange).await;
-        let now = under.map_or(Duration::ZERO, Under::stood);
+        let waited = timeout_at((end + stood).into(), &mut exchange).await;
+        let now = under.map_or(Duration::ZERO, Under::stood).saturating_sub(before);
         if waited.is_ok() || now <= stood {
             return waited;
         }
@@ -446,14 +557,15 @@ impl Shared {
     /// A child for the key, and whether its package must still be loaded. None: a new one must be started.
     fn take(self: &Arc<Self>, key: &Key) -> Option<(Process, bool)> {
         let mut idle = self.idle();
-        // One may have died since, of the system's want of memory: a call should not learn that the hard way.
-        idle.loaded.retain_mut(|loaded| loaded.process.is_alive());
-        idle.spare.retain_mut(Process::is_alive);
-        // The newest: its memory is warmest, and the older ones may age and go.
-        if let Some(at) = idle.loaded.iter().rposition(|loaded| loaded.key == *key) {
-            return idle.loaded.remove(at).map(|loaded| (loaded.process, false));
+        // The newest: its memory is warmest, and the older ones may age and go. One may have died since, of the system's
+        // want of memory: a call should not learn that the hard way.
+        while let Some(at) = idle.loaded.iter().rposition(|loaded| loaded.key == *key) {
+            let taken = idle.loaded.remove(at).map(|loaded| loaded.process);
+            if let Some(process) = taken.and_then(|mut it| it.is_alive().then_some(it)) {
+                return Some((process, false));
+            }
         }
-        let spare = idle.spare.pop().map(|process| (process, true));
+        let spare = std::iter::from_fn(|| idle.spare.pop()).find_map(|mut it| it.is_alive().then_some((it, true)));
         let evicted = self.evict(&mut idle, false);
         drop(idle);
         drop(evicted);

@@ -147,6 +147,8 @@ pub struct Process {
     pub spawn: Duration,
     /// Whether the child has reported its walls.
     pub is_walled: bool,
+    /// What it had used when that was last asked.
+    cpu: Duration,
     set: Set,
 }
 
@@ -188,6 +190,7 @@ impl Process {
             deaths,
             spawn: started.elapsed(),
             is_walled: false,
+            cpu: Duration::ZERO,
             set: Set::default(),
         })
     }
@@ -234,9 +237,11 @@ impl Process {
         self.child.as_ref().map(Child::id)
     }
 
-    /// The CPU time that the child has used, by the kernel's account.
-    pub fn cpu(&self) -> Duration {
-        self.child.as_ref().map_or(Duration::ZERO, |child| cpu_of(child.id()))
+    /// The CPU time that the child has used since this was asked last, by the kernel's account.
+    pub fn spent(&mut self) -> Duration {
+        let Some(pid) = self.pid() else { return Duration::ZERO };
+        let now = cpu_of(pid);
+        now.saturating_sub(std::mem::replace(&mut self.cpu, now))
     }
 
     /// Sets the kernel's limits for a call: memory, and CPU seconds from now on.
@@ -245,10 +250,11 @@ impl Process {
         self.limit(memory, cpu + Duration::from_secs(2));
     }
 
-    /// Sets the kernel's limits: memory, and CPU time from now on, in whole seconds; the kernel knows no less.
+    /// Sets the kernel's limits: memory, and CPU time beyond what was [`Self::spent`], in whole seconds; the kernel knows
+    /// no less.
     pub fn limit(&mut self, memory: (u64, u64), cpu: Duration) {
-        let Some(pid) = self.child.as_ref().map(Child::id) else { return };
-        let cpu = self.cpu().saturating_add(cpu).as_secs();
+        let Some(pid) = self.pid() else { return };
+        let cpu = self.cpu.saturating_add(cpu).as_secs();
         let set = Set { memory, cpu };
         if self.set != set {
             set_limits(pid, &set, &self.set);

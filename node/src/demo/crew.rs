@@ -63,7 +63,7 @@ impl Stage {
 
         let requester = home(folder.path(), "phone", "[offer]\ncpu = \"50%\"\n")?;
         // All devices are this machine: its speed is measured once.
-        Speed::load_or_measure(&requester);
+        Speed::load_or_measure(&requester).settle();
         let entry = |publish_folder| MarketEntry {
             alias: "demo".into(),
             market: market.share(),

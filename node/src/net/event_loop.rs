@@ -17,7 +17,7 @@ use libp2p::{
     kad::{self, store::RecordStore},
     ping,
     request_response::{self, OutboundRequestId},
-    swarm::{SwarmEvent, dial_opts::DialOpts},
+    swarm::{DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use msm_protocol::{ContentHash, MarketId, PeerId, cbor, limits::CONTROL_BYTES, message::name};
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ use super::{
 /// Starts the network. The receiver must be read: a full queue stops the network.
 pub async fn start(config: NetConfig) -> Result<(NetHandle, mpsc::Receiver<NetEvent>), NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
+    tokio::task::spawn_blocking(gather_randomness);
     let keypair = identity::Keypair::ed25519_from_bytes(config.key.seed()).map_err(|e| failed(&e))?;
     let local = PeerId::of(&config.key.public());
     let mut swarm = behaviour::swarm(keypair, config.mdns).map_err(|e| failed(&e))?;
@@ -209,6 +210,7 @@ impl EventLoop {
             NetCommand::FindProviders(hash, found) => {
                 let query = behaviour.kad.get_providers(hash.multihash().to_vec().into());
                 self.provider_queries.insert(query, (found, HashSet::new()));
+                self.end_unwanted_searches();
             }
             NetCommand::PutHead(market, head) => {
                 let record = kad::Record {
@@ -263,14 +265,17 @@ impl EventLoop {
         }
     }
 
-    /// Stores a provider record. The store takes no more than so many for one blob; those who have left, and of whom no
-    /// address is told, make room: nobody is sent to them.
+    /// Stores a provider record. The store takes no more than so many for one blob; of those who have left, and of whom
+    /// no address is told, the oldest makes room: nobody is sent to it.
     fn store_provider(&mut self, record: kad::ProviderRecord) {
         let mut known = self.swarm.behaviour_mut().kad.store_mut().providers(&record.key);
-        if known.len() >= KAD_PROVIDERS {
-            known.retain(|known| known.addresses.is_empty() && !self.swarm.is_connected(&known.provider));
-            let store = self.swarm.behaviour_mut().kad.store_mut();
-            known.iter().for_each(|gone| store.remove_provider(&gone.key, &gone.provider));
+        if known.len() >= KAD_PROVIDERS && !known.iter().any(|known| known.provider == record.provider) {
+            let local = *self.swarm.local_peer_id();
+            let has_left = |peer: &Libp2pPeerId| *peer != local && !self.swarm.is_connected(peer);
+            known.retain(|known| known.addresses.is_empty() && has_left(&known.provider));
+            if let Some(gone) = known.iter().min_by_key(|known| known.expires) {
+                self.swarm.behaviour_mut().kad.store_mut().remove_provider(&gone.key, &gone.provider);
+            }
         }
         let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
     }
@@ -513,20 +518,36 @@ impl EventLoop {
         }
     }
 
+    /// Searches go on only while somebody waits for what they find: most blobs are a neighbour's, who answers first. Looked
+    /// at when the next begins, and when one finds something.
+    fn end_unwanted_searches(&mut self) {
+        for (query, (found, _)) in &self.provider_queries {
+            if found.is_closed()
+                && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(query)
+            {
+                query.finish();
+            }
+        }
+    }
+
     fn kad_progress(&mut self, id: kad::QueryId, result: kad::QueryResult, last: bool) {
         match result {
             kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) => {
                 let Some((found, seen)) = self.provider_queries.get_mut(&id) else { return };
                 if found.is_closed() {
                     // Somebody else had it: nobody is dialled for that.
-                    return;
+                    return self.end_unwanted_searches();
                 }
                 for provider in providers {
-                    if seen.len() >= PROVIDERS_WANTED || !seen.insert(provider) {
+                    if seen.len() >= PROVIDERS_WANTED || seen.contains(&provider) {
                         continue;
                     }
-                    // The search knows the provider's addresses only while it runs: dial now.
-                    let _ = self.swarm.dial(provider);
+                    // The search knows the provider's addresses only while it runs: dial now. One of whom none is known
+                    // has left, and takes no place of those who are there.
+                    if matches!(self.swarm.dial(provider), Err(DialError::NoAddresses)) {
+                        continue;
+                    }
+                    seen.insert(provider);
                     if let Some(peer) = from_libp2p(&provider) {
                         let _ = found.try_send(peer);
                     }
@@ -543,6 +564,15 @@ impl EventLoop {
             self.provider_queries.remove(&id);
             self.record_queries.remove(&id);
         }
+    }
+}
+
+/// QUIC's cryptography measures the processor's jitter for 30 ms before it gives its first random number. Not in the first
+/// dial: a fresh device's first job waits for that.
+fn gather_randomness() {
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    if random.fill(&mut [0; 32]).is_err() {
+        tracing::warn!("no random numbers for QUIC yet");
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     clock,
-    command::{Event, JobReport},
+    command::Event,
     config::{Config, Who},
     monitor::{Monitor, Sample},
     net::NetHandle,
@@ -26,25 +26,23 @@ use crate::{
         measured::Measured,
         packages::Packages,
         peers::PeerSnapshot,
+        reports::Reports,
         slots::Slots,
         trust::TrustBook,
     },
     resources::{Steward, words::Kin},
+    speed::Speed,
     store::StoreHandle,
 };
 
 /// Peers remembered as banned; the oldest is forgotten for the newest. *Judgement.*
 const BANS: usize = 256;
 
-/// Questions to the coordinator, who owns the tables of peers and jobs.
+/// Questions to the coordinator, who owns the table of peers.
 #[derive(Debug)]
 pub enum Ask {
     /// Everybody connected, with what is known of them.
     Peers(oneshot::Sender<Vec<PeerSnapshot>>),
-    /// A job has started, changed or ended.
-    Job(Box<JobReport>),
-    /// Jobs, newest first.
-    Jobs(oneshot::Sender<Vec<JobReport>>),
     /// A peer did something that no honest peer does.
     Strike(PeerId, String),
     /// A market was added, or has a newer index: tell others, and listen to its gossip.
@@ -81,8 +79,8 @@ pub struct Context {
     pub config: Config,
     /// His word that nothing is lent for a while.
     pub pause: watch::Sender<Option<Pause>>,
-    /// Measured single-core speed.
-    pub speed: f64,
+    /// Of one core.
+    pub speed: Speed,
     /// Trusted markets.
     pub markets: Markets,
     /// Packages ready to run.
@@ -115,6 +113,8 @@ pub struct Context {
     pub journals: Journals,
     /// Jobs that run now.
     pub jobs: Arc<Table>,
+    /// What became of the newest.
+    pub reports: Reports,
     /// Everybody who listens.
     pub events: Events,
     /// What jobs have shown of services, devices and links.
@@ -202,14 +202,14 @@ impl Context {
         let (cpu, mem, battery) = (sample.cpu_free.min(self.config.offer.cpu), sample.mem_free, sample.battery.level);
         DeviceInfo {
             v: 1,
-            eqs: msm_scheduler::eqs::eqs0(self.speed, cpu, mem, battery),
+            eqs: msm_scheduler::eqs::eqs0(self.speed.value(), cpu, mem, battery),
             ext: msm_protocol::device::DeviceExt {
                 cpu,
                 mem,
                 name: self.config.name.clone(),
                 cores: self.slot_count as u16,
                 slots: self.slots.free() as u16,
-                speed: self.speed,
+                speed: self.speed.value(),
                 battery,
                 engines: self.config.offer.engines.iter().map(|engine| engine.as_str().to_owned()).collect(),
                 markets: self.markets.view().iter().map(|market| market.id).take(DEVICE_LIST).collect(),

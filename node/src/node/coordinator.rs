@@ -1,9 +1,9 @@
-//! The driver of the node: hears the network and its own tasks, keeps the tables of peers and jobs, decides.
+//! The driver of the node: hears the network and its own tasks, keeps the table of peers, decides.
 //!
 //! It never waits for the network: whatever takes time runs as a task of its own and reports back.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,13 +27,11 @@ use super::{
     worker,
 };
 use crate::{
-    command::{Event, JobReport},
+    command::Event,
     config::Interfaces,
     net::{FoundBy, Gossip, NetEvent, Verdict, limits::JOB_STREAMS_PER_PEER},
 };
 
-/// Jobs remembered.
-const JOBS: usize = 64;
 /// Questions of the node's tasks that wait for the coordinator.
 pub const ASKS: usize = 256;
 /// Unconnected peers are tried again, and DeviceInfos asked again, this often.
@@ -60,7 +58,6 @@ const BLOCKED: usize = 256;
 pub struct Coordinator {
     ctx: Arc<Context>,
     peers: PeerTable,
-    jobs: VecDeque<JobReport>,
     rates: Rates,
     listening: Vec<Multiaddr>,
     connected: watch::Sender<Arc<Vec<PeerId>>>,
@@ -89,7 +86,6 @@ impl Coordinator {
         Self {
             ctx,
             peers: PeerTable::default(),
-            jobs: VecDeque::new(),
             rates: Rates::default(),
             listening: Vec::new(),
             connected,
@@ -372,12 +368,6 @@ impl Coordinator {
                 self.introduce(peer);
             }
             Ask::Doubted(peer) => self.peers.doubted(&peer),
-            Ask::Job(report) => {
-                self.jobs.retain(|job| job.job_id != report.job_id);
-                self.jobs.push_front(*report);
-                self.jobs.truncate(JOBS);
-            }
-            Ask::Jobs(answer) => drop(answer.send(self.jobs.iter().cloned().collect())),
             Ask::Strike(peer, what) => self.strike(peer, &what).await,
             Ask::MarketChanged(market) => {
                 self.ctx.net.subscribe(market).await;

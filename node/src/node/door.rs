@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use msm_market_index::resolve::closest;
 use msm_protocol::{JobId, Manifest, PeerId, document::Status};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
     consent,
-    context::{Ask, Context},
+    context::Context,
     coordinator::dialable,
     events::{Filter, Subscription},
     job,
@@ -115,7 +115,7 @@ impl NodeDoor {
                 Ok(Reply::Peers { peers, struck: ctx.trust.struck() }.into())
             }
             Command::Forgive { peer } => Ok(Reply::Forgiven(Box::new(ctx.trust.forgive(&peer).await?)).into()),
-            Command::Jobs => Ok(Reply::Jobs { jobs: self.jobs().await }.into()),
+            Command::Jobs => Ok(Reply::Jobs { jobs: self.ctx.reports.all() }.into()),
             Command::Job { id } => self.job(&id).await,
             Command::JobCancel { id } => job::cancel(ctx, self.find_job(&id).await?).await,
             Command::JobTaken { id } => {
@@ -206,12 +206,6 @@ impl NodeDoor {
         rows
     }
 
-    async fn jobs(&self) -> Vec<JobReport> {
-        let (answer, receiver) = oneshot::channel();
-        self.ctx.tell(Ask::Jobs(answer)).await;
-        receiver.await.unwrap_or_default()
-    }
-
     async fn job(&self, id: &str) -> Result<Response, CommandError> {
         Ok(Reply::Job(Box::new(self.find_job(id).await?)).into())
     }
@@ -227,7 +221,7 @@ impl NodeDoor {
     }
 
     async fn find_job(&self, id: &str) -> Result<JobReport, CommandError> {
-        let jobs = self.jobs().await;
+        let jobs = self.ctx.reports.all();
         let mut found = jobs.into_iter().filter(|job| job.job_id.to_string().starts_with(id));
         match (found.next(), found.next()) {
             (Some(job), None) => Ok(job),

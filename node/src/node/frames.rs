@@ -55,7 +55,7 @@ pub fn open<O: Outgoing>(stream: Stream, outbox: Arc<Outbox<O>>) -> (StreamReade
     (FrameReader::new(read), tokio::spawn(write_all(write, outbox)))
 }
 
-/// Bytes read in one go: as many as there are in a frame of yamux. *Measured.*
+/// Bytes read in one go: a frame of yamux is no longer.
 const READ_AT_ONCE: usize = 16 * 1024;
 
 /// A stream that is not touched again after an error. libp2p's lazily negotiated streams panic when one end is used

@@ -25,13 +25,17 @@ pub mod packages;
 pub mod pause;
 pub mod peers;
 pub mod rates;
+pub mod reports;
 pub mod slots;
 pub mod standing;
 pub mod trust;
 pub mod worker;
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -51,6 +55,7 @@ use self::{
     markets::Markets,
     measured::Measured,
     packages::Packages,
+    reports::Reports,
     slots::Slots,
     trust::TrustBook,
 };
@@ -139,7 +144,7 @@ impl Node {
         let key = home.identity()?;
         let floors = Arc::new(Floors::open(&home.floors_dir())?);
         let store = StoreHandle::open(&home.store_dir()).await?;
-        let speed = Speed::load_or_measure(&home).value();
+        let speed = Speed::load_or_measure(&home);
         let monitor = Arc::new(Monitor::start(&config));
         let household = Household {
             local: PeerId::of(&key.public()),
@@ -193,6 +198,7 @@ impl Node {
             asks,
             journals: Journals::open(&home.journal_dir()).map_err(failed)?,
             jobs: Arc::default(),
+            reports: Reports::default(),
             events: Events::default(),
             measured: Measured::open(&home),
             asked: Mutex::default(),
@@ -208,6 +214,7 @@ impl Node {
             tracing::warn!(missing, "guests run behind fewer walls than they should: msm doctor");
         }
         node.dial_configured();
+        node.measure_again();
         let unfinished = job::remember(&node.ctx).await;
         if !options.ephemeral {
             job::resume_all(&node.ctx, unfinished);
@@ -218,6 +225,20 @@ impl Node {
     /// From now on jobs that end do so because the node does: they go on when it is started again.
     pub fn begin_to_end(&self) {
         self.ctx.journals.end();
+    }
+
+    /// Measures this machine's speed until it was measured often enough, while it does nothing for others.
+    fn measure_again(&self) {
+        let ctx = Arc::downgrade(&self.ctx);
+        tokio::spawn(async move {
+            while let Some(wait) = ctx.upgrade().and_then(|ctx| ctx.speed.next()) {
+                tokio::time::sleep(wait).await;
+                let Some(ctx) = ctx.upgrade() else { return };
+                if ctx.running_tasks.load(Ordering::Relaxed) == 0 {
+                    drop(tokio::task::spawn_blocking(move || ctx.speed.measure_again()).await);
+                }
+            }
+        });
     }
 
     /// Dials the addresses that the owner gave, again and again while they do not answer.
@@ -252,9 +273,11 @@ impl Node {
         &self.home
     }
 
-    /// Leaves the network in order and ends.
+    /// Leaves the network in order and ends, when what is kept of jobs that somebody waited for is on the disk. Nobody may
+    /// wait for a job any more.
     pub async fn shutdown(self) {
         self.ctx.net.shutdown().await;
+        self.ctx.journals.settled().await;
         self.ctx.store.flush().await;
         self.ctx.measured.save();
     }

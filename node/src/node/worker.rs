@@ -3,9 +3,10 @@
 //! A package runs only when a market that this owner trusts vouches for it; what the requester says is never enough.
 //! When the requester goes away its tasks end with it (B92): their children are killed.
 //!
-//! `lane`: an accepted offer and what runs on it. `words`: what is to be written.
+//! `lane`: an accepted offer and what runs on it. `started`: which of its tasks run together. `words`: what is to be written.
 
 mod lane;
+mod started;
 mod words;
 
 use std::{sync::Arc, time::Duration};

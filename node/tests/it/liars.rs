@@ -209,6 +209,7 @@ async fn a_liar_is_found_by_a_spot_check_and_its_parts_are_done_again() {
 
     // People and scripts are told, and nobody uses it again: not after a restart either.
     let shown = msm(&crew.requester.home, &["jobs", "show", &report.job_id.to_string()]).await;
+    eprintln!("{}", shown.text());
     for part in ["checks", "spot: ", "wrong", "struck", "claimed ", "msm peers forgive"] {
         assert!(shown.text().contains(part), "{part}: {}", shown.text());
     }

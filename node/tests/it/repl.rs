@@ -49,7 +49,7 @@ async fn the_first_error_ends_a_script_with_its_exit_code() {
         ("invoke image-blur photo.png -o never.png -p radius=0\npeers\n", 2),
         ("invoke image-blur missing.png -o never.png\n", 9),
         ("bogus\n", 2),
-        ("invoke image-blur photo.png -o never.png --eqs-min 100 --battery-min 100\n", 5),
+        ("invoke image-blur photo.png -o never.png --require gps\n", 5),
         ("market add msm:market:7lchtiuxfto4a4kh7jmwvbyywxeesod2fdycuxz6itedjctuo55q\n", 4),
         ("status --json", 0),
         ("", 0),
@@ -65,6 +65,8 @@ async fn the_first_error_ends_a_script_with_its_exit_code() {
     let kept = msm_with(home, &["repl", "--keep-going"], "show no-such-service\nbogus\nstatus\n").await;
     assert_eq!(kept.code, 9, "the first error's: {}", kept.err);
     assert!(kept.text().contains("phone"), "{}", kept.text());
+    let nobody = msm(home, &["invoke", "image-blur", "photo.png", "--require", "gps", "--plan"]).await;
+    assert!(nobody.text().contains("no device fits: the job would not run"), "{}\n{}", nobody.text(), nobody.err);
     let flags = msm(home, &["repl", "-c", "status", "-c", "peers"]).await;
     assert!(flags.code == 0 && flags.text().contains("worker0"), "{}", flags.err);
 }

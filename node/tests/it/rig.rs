@@ -69,7 +69,7 @@ impl Lab {
         let folder = tempfile::Builder::new().prefix("msm-it-").tempdir().unwrap();
         // All devices are this machine: its speed is measured once, so that they agree on it.
         let clock = Home::open(Some(&folder.path().join("clock"))).unwrap();
-        Speed::load_or_measure(&clock);
+        Speed::load_or_measure(&clock).settle();
         let speed = fs::read(clock.speed_file()).unwrap();
         Self { folder, speed }
     }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use msm_protocol::RefusalCode;
-use msm_sandbox::{Ceiling, Op, Output, Work};
+use msm_sandbox::{Ceiling, Op, Output, Stint, Work};
 
 use crate::rig::{Rig, children_of, package, until};
 
@@ -20,7 +20,7 @@ const WORK: Duration = Duration::from_millis(300);
 
 async fn busy(rig: &Rig, rounds: u64, ceiling: Option<&Ceiling>) -> Output {
     let call = rig.call(&package(BUSY, Work::Whole, false), Op::Whole, "{}", rounds.to_string());
-    rig.sandbox.call_under(call, ceiling).await.unwrap()
+    rig.sandbox.calls_under(&[call], ceiling, None).await.remove(0).unwrap()
 }
 
 /// Rounds that take [`WORK`] on this machine, and how they go without a ceiling.
@@ -72,8 +72,23 @@ async fn what_a_guest_stands_does_not_count_against_its_deadline() {
 
     rig.budget.time = Duration::from_millis(300);
     let call = rig.call(&package(LOOP, Work::Whole, false), Op::Whole, "{}", "");
-    let refused = rig.sandbox.call_under(call, ceiling.as_ref()).await.unwrap_err();
+    let refused = rig.sandbox.calls_under(&[call], ceiling.as_ref(), None).await.remove(0).unwrap_err();
     assert_eq!(refused.code, RefusalCode::Deadline, "{refused}");
+}
+
+/// Nor against the stint of calls together: theirs is a third of what they stand.
+#[tokio::test]
+async fn what_guests_stand_does_not_count_against_their_stint() {
+    let rig = Rig::new();
+    let (rounds, _) = calibrated(&rig).await;
+    let ceiling = Ceiling::new(0.05, 1).unwrap();
+    let source = package(BUSY, Work::Whole, false);
+    let call = || rig.call(&source, Op::Whole, "{}", (rounds / 5).to_string());
+    let stint = Stint { time: 2 * WORK, output: 1_000 };
+    let since = Instant::now();
+    let results = rig.sandbox.calls_under(&[call(), call(), call()], ceiling.as_ref(), Some(stint)).await;
+    assert!(since.elapsed() > stint.time, "they did not stand: {:?}", since.elapsed());
+    assert_eq!(results.len(), 3, "{results:?}");
 }
 
 #[tokio::test]
@@ -89,8 +104,9 @@ async fn nobody_is_left_standing() {
         pids.filter(|pid| state(*pid).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))).count()
     };
     // A call that is dropped while its child stands.
+    let endless = call();
     tokio::select! {
-        ended = rig.sandbox.call_under(call(), ceiling.as_ref()) => panic!("{ended:?}"),
+        ended = rig.sandbox.calls_under(std::slice::from_ref(&endless), ceiling.as_ref(), None) => panic!("{ended:?}"),
         () = until("the child stands", || standing() == 1) => {}
     }
     until("it is gone", || standing() == 0).await;

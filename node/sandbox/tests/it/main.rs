@@ -13,6 +13,7 @@ mod pool;
 mod rig;
 mod sharing;
 mod splits;
+mod together;
 mod types;
 #[cfg(target_os = "linux")]
 mod walls;

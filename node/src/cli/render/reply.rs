@@ -310,6 +310,9 @@ const TIMES: usize = 8;
 
 /// How long the job would take on 1, 2, … devices.
 fn times(it: &Plan) -> String {
+    if it.rows.iter().all(|row| !row.used) {
+        return "no device fits: the job would not run\n".to_owned();
+    }
     let chosen = it.chosen as usize;
     let shown = it.predicted_ms.iter().enumerate().filter(|(at, _)| *at < TIMES || at + 1 == chosen);
     let mut parts: Vec<String> = shown

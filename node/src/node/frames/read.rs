@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::FrameError;
 
-/// Bytes asked of the stream at a time: what one turn of yamux delivers, a few times over. *Measured.*
+/// Room made for what is read: of short frames a few of yamux's.
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of a frame's length.
 const LENGTH: usize = 4;

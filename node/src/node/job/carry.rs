@@ -160,6 +160,7 @@ impl Driver<'_> {
             if let Some(place) = self.outputs.get_mut(attempt.task as usize) {
                 *place = Some(bytes);
             }
+            self.hash_on().await;
         }
         let peer_id = self.peer_of(worker);
         self.record.report.tasks_done += 1;
@@ -170,11 +171,24 @@ impl Driver<'_> {
         self.done_by(peer_id, attempt);
     }
 
+    /// Hashes outputs of which all before have arrived: at the end little is left of that.
+    async fn hash_on(&mut self) {
+        let Some(prefix) = &mut self.prefix else { return };
+        // What cannot be read now is told when the result is read.
+        if let Err(error) = prefix.follow(&self.outputs).await {
+            tracing::warn!(%error, "an output cannot be read back");
+            self.prefix = None;
+        }
+    }
+
     /// A liar's output is thrown away; the task is done again.
     fn withdrawn(&mut self, task: u32, worker: Worker) {
         let peer_id = self.peer_of(worker);
         if let Some(place) = self.outputs.get_mut(task as usize) {
             *place = None;
+        }
+        if let Some(prefix) = &mut self.prefix {
+            prefix.without(task);
         }
         self.record.report.tasks_done = self.record.report.tasks_done.saturating_sub(1);
         self.record.report.checks.withdrawn += 1;

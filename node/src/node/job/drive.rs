@@ -26,6 +26,8 @@ use super::{
     believe::{Beliefs, of_wish},
     error_of,
     hiring::Hiring,
+    in_a_row,
+    prefix::Prefix,
     remote::{self, FromRemote, Terms, ToRemote},
     tell::told_apart,
     tile::Core,
@@ -78,6 +80,8 @@ impl Invocation {
         let (reports, receiver) = mpsc::channel(REPORTS);
         // Requesters that were refused together must not come back together.
         let seed = u64::from_le_bytes(self.record.report.job_id.random());
+        let package = Arc::new(resolved.installed.package(&resolved.params));
+        let follows = op == TaskOp::Run && in_a_row(package.work);
         let mut driver = Driver {
             ctx: self.ctx.clone(),
             record: &mut self.record,
@@ -99,7 +103,7 @@ impl Invocation {
                 Duration::ZERO,
             ),
             started: Instant::now(),
-            package: Arc::new(resolved.installed.package(&resolved.params)),
+            package,
             resolved,
             op,
             count,
@@ -120,6 +124,7 @@ impl Invocation {
             expected: 0,
             links: hiring.found().iter().filter_map(|it| Some((it.candidate.peer, link_of(&it.candidate)?))).collect(),
             hiring,
+            prefix: Some(&mut self.prefix).filter(|_| follows),
             in_doubt: false,
             terms,
             reports,
@@ -192,6 +197,8 @@ pub(super) struct Driver<'a> {
     pub(super) links: HashMap<PeerId, (Duration, u32)>,
     /// Who is hired, and when.
     pub(super) hiring: &'a mut Hiring,
+    /// Of the outputs, where the result is those one after the other.
+    pub(super) prefix: Option<&'a mut Prefix>,
     /// The one device that works on the job failed a task: another one has to say so too, or to do better.
     pub(super) in_doubt: bool,
     /// What every worker is offered.

@@ -1,13 +1,13 @@
 //! The journal's side of an invocation: what is kept of it, and how one goes on that an earlier run of the node began.
 
 use msm_protocol::{JobId, PeerId, limits::JOB_INPUT_BYTES};
-use msm_sandbox::Work;
 use msm_scheduler::{Input, OutputId, Worker};
 
 use super::{
     Invocation,
     ask::Resolved,
     drive::{Driver, End},
+    in_a_row,
     split::pieces,
 };
 use crate::{
@@ -45,9 +45,7 @@ pub(super) fn unkept(error: &std::io::Error) -> CommandError {
 impl Invocation {
     /// Parts that are pieces of the input need not be kept besides it.
     fn cut_by_place(&self, resolved: &Resolved) -> bool {
-        let work = resolved.installed.package(&resolved.params).work;
-        !resolved.installed.manifest.work.remote
-            && matches!(work, Work::Whole | Work::Bytes { .. } | Work::Lines { .. })
+        !resolved.installed.manifest.work.remote && in_a_row(resolved.installed.package(&resolved.params).work)
     }
 
     /// Begins the journal of a job that is worth one, or tells that of one that has it what runs. The parts come back as
@@ -163,10 +161,9 @@ impl Driver<'_> {
     fn not_kept(&mut self, journal: &Journal, error: &std::io::Error) {
         self.journal = None;
         journal.folder().discard(true);
+        // Otherwise the report will say so.
         if self.must_be_kept() {
             self.broken = Some(unkept(error));
-        } else {
-            self.note(format!("this job could not go on after a crash: {error}"));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use msm_protocol::JobId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use super::{
     Invocation, bounded,
@@ -13,7 +13,7 @@ use crate::{
     body::Body,
     command::{CommandError, ErrorCode, Event, Invoke, JobReport, JobState, Reply, Request, Reruns, Response},
     node::{
-        context::{Ask, Context},
+        context::Context,
         journal::{
             self, Journal, Journals, Result as Kept,
             record::{Ended, Replay},
@@ -81,17 +81,11 @@ async fn to_its_end(ctx: Arc<Context>, job: Invocation, journal: Journal, place:
     if place.fate.why().is_some_and(|(state, _)| *state == JobState::Cancelled) {
         return journal.folder().discard(true);
     }
-    let Some(report) = reports(&ctx).await.into_iter().find(|report| report.job_id == job_id) else { return };
+    let Some(report) = ctx.reports.all().into_iter().find(|report| report.job_id == job_id) else { return };
     let ended = Ended { at: journal::now(), report, error: Some(error), pieces: None, result: None };
     if let Err(error) = journal.end(ended, Kept::None).await {
         tracing::warn!(job = job_id.short(), %error, "the end of a job could not be kept");
     }
-}
-
-async fn reports(ctx: &Context) -> Vec<JobReport> {
-    let (answer, receiver) = oneshot::channel();
-    ctx.tell(Ask::Jobs(answer)).await;
-    receiver.await.unwrap_or_default()
 }
 
 /// Puts the jobs of earlier runs into the list; those that did not end are returned, oldest first.
@@ -111,7 +105,7 @@ pub async fn remember(ctx: &Arc<Context>) -> Vec<Replay> {
                 JobReport { state: JobState::Failed, error, ..report(found.job, "?") }
             }
         };
-        ctx.tell(Ask::Job(Box::new(report))).await;
+        ctx.reports.tell(report);
     }
     unfinished
 }
@@ -163,7 +157,7 @@ async fn go_on(ctx: Arc<Context>, replay: Replay, place: Place) {
         Err(error) => {
             tracing::warn!(job = job_id.short(), %error, "a job of an earlier run does not go on");
             let report = not_taken_up(&ctx.journals, &replay, &error).await;
-            ctx.tell(Ask::Job(Box::new(report))).await;
+            ctx.reports.tell(report);
         }
     }
 }
@@ -237,7 +231,7 @@ pub async fn wait(ctx: &Arc<Context>, job: JobId, output: bool) -> Result<Respon
         }
         return answer(ctx, job, output).await;
     }
-    let Some(report) = reports(ctx).await.into_iter().find(|report| report.job_id == job) else {
+    let Some(report) = ctx.reports.all().into_iter().find(|report| report.job_id == job) else {
         return Err(gone(job, "it is not known any more"));
     };
     let why = report.error.clone().unwrap_or_default();
@@ -297,7 +291,7 @@ pub async fn cancel(ctx: &Arc<Context>, report: JobReport) -> Result<Response, C
     if place.is_some() && !ended && report.state == JobState::Interrupted {
         ctx.journals.remove(job).await;
         let report = cancelled(report);
-        ctx.tell(Ask::Job(Box::new(report.clone()))).await;
+        ctx.reports.tell(report.clone());
         return Ok(Reply::Job(Box::new(report)).into());
     }
     Err(CommandError::new(ErrorCode::NotFound, format!("not-found: job {} has ended", job.short())).or_try("msm jobs"))

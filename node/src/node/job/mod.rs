@@ -15,6 +15,7 @@ mod hear;
 mod hiring;
 mod keep;
 mod later;
+mod prefix;
 mod quick;
 mod record;
 mod remote;
@@ -30,7 +31,7 @@ use std::{
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use msm_protocol::{
-    ContentHash, JobId, Refusal, RefusalCode,
+    JobId, Refusal, RefusalCode,
     job::{Offer, TaskOp},
     limits::{GUEST_MEMORY, JOB_INPUT_BYTES, TASK_TIME_MAX},
 };
@@ -42,6 +43,7 @@ use self::{
     choose::{Around, Cut},
     hiring::Hiring,
     keep::Restored,
+    prefix::Prefix,
     record::Record,
     split::unread,
 };
@@ -126,6 +128,8 @@ struct Invocation {
     journal: Option<Journal>,
     /// What an earlier run of the node left of this job.
     restored: Option<Restored>,
+    /// Of the outputs, where the result is those one after the other.
+    prefix: Prefix,
 }
 
 impl Invocation {
@@ -140,7 +144,16 @@ impl Invocation {
             detached: false,
             fate,
         };
-        Self { ctx, invoke, input, phase: Instant::now(), record, journal: None, restored: None }
+        Self {
+            ctx,
+            invoke,
+            input,
+            phase: Instant::now(),
+            record,
+            journal: None,
+            restored: None,
+            prefix: Prefix::default(),
+        }
     }
 
     /// Nobody waits for it at its door: what becomes of it is kept.
@@ -179,6 +192,9 @@ impl Invocation {
         };
         let Some(journal) = self.journal.take() else { return Ok(Body::of_pieces(pieces)) };
         if !self.record.detached {
+            if let Some(why) = journal.broken() {
+                self.record.report.notes.push(format!("this job could not go on after a crash: {why}"));
+            }
             // Its folder goes when the bytes have been read from it.
             return Ok(Body::of_pieces(pieces).keeping(journal.folder()));
         }
@@ -236,14 +252,6 @@ impl Invocation {
         self.enough_votes(resolved.redundancy, &selection)?;
         self.record.report.checks.redundancy = resolved.redundancy.to_string();
         self.own_receiver(&resolved, &selection);
-        if selection.count < resolved.wish.min {
-            let note = format!(
-                "{} devices asked for, {} used: msm invoke … --plan says why",
-                resolved.wish.min, selection.count
-            );
-            self.record.report.notes.push(note);
-        }
-
         self.predict(&selection);
         let inputs = self.keep(&resolved, inputs).await?;
         self.begin("run");
@@ -256,6 +264,12 @@ impl Invocation {
             other => other?,
         };
         self.end("run");
+        // Some may have come while it ran.
+        let (asked, used) = (resolved.wish.min, self.record.report.devices.len());
+        if used < asked as usize {
+            let note = format!("{asked} devices asked for, {used} used: msm invoke … --plan says why");
+            self.record.report.notes.push(note);
+        }
         if !hiring.hired_any() {
             self.stayed(&resolved, &selection);
         }
@@ -272,8 +286,9 @@ impl Invocation {
             return Err(CommandError::new(ErrorCode::Failed, message));
         }
         let pieces = output.pieces();
+        let hash = std::mem::take(&mut self.prefix).finish(pieces).await.map_err(unread)?;
         self.record.report.output_bytes = pieces.iter().map(Blob::len).sum();
-        self.record.report.output_sha256 = HEXLOWER.encode(hash_of(pieces).await.map_err(unread)?.as_bytes());
+        self.record.report.output_sha256 = HEXLOWER.encode(hash.as_bytes());
         Ok(Steps::Done(output))
     }
 
@@ -289,8 +304,7 @@ impl Invocation {
     /// Puts the outputs together: where that is one after the other, nothing is copied and nothing held; otherwise in a
     /// sandbox, which has to hold them.
     async fn merge(&self, resolved: &Resolved, outputs: Vec<Blob>) -> Result<Merged, CommandError> {
-        if let Work::Whole | Work::Bytes { .. } | Work::Lines { .. } = resolved.installed.package(&resolved.params).work
-        {
+        if in_a_row(resolved.installed.package(&resolved.params).work) {
             return Ok(Merged::Outputs(outputs));
         }
         let bytes: u64 = outputs.iter().map(Blob::len).sum();
@@ -369,14 +383,9 @@ impl Merged {
     }
 }
 
-/// The hash of these bytes one after the other.
-async fn hash_of(pieces: &[Blob]) -> std::io::Result<ContentHash> {
-    let mut hasher = msm_protocol::hash::Hasher::default();
-    let mut body = Body::of_pieces(pieces.iter().cloned());
-    while let Some(bytes) = body.next().await? {
-        hasher.update(&bytes);
-    }
-    Ok(hasher.finish())
+/// Whether the result of such work is its tasks' outputs one after the other.
+fn in_a_row(work: Work) -> bool {
+    matches!(work, Work::Whole | Work::Bytes { .. } | Work::Lines { .. })
 }
 
 fn millis(time: Duration) -> f64 {

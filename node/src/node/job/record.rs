@@ -1,4 +1,4 @@
-//! The report of a job as it goes: kept by its driver, told to the coordinator.
+//! The report of a job as it goes: kept by its driver, told to whoever asks for reports.
 
 use std::{
     sync::Arc,
@@ -8,13 +8,10 @@ use std::{
 use super::millis;
 use crate::{
     command::{JobReport, JobState},
-    node::{
-        context::{Ask, Context},
-        journal::table::Fate,
-    },
+    node::{context::Context, journal::table::Fate},
 };
 
-/// The job's report, which the coordinator gets a copy of while it runs and when it ends, in whatever way.
+/// The job's report, of which a copy is told while it runs and when it ends, in whatever way.
 pub(super) struct Record {
     pub(super) ctx: Arc<Context>,
     pub(super) report: JobReport,
@@ -53,8 +50,7 @@ impl Record {
     pub(super) fn tell(&mut self) {
         self.wall();
         if !self.silent {
-            // A full queue loses one copy; the next brings all of it.
-            let _ = self.ctx.asks.try_send(Ask::Job(Box::new(self.report.clone())));
+            self.ctx.reports.tell(self.report.clone());
         }
     }
 }

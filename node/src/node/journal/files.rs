@@ -10,12 +10,13 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use msm_protocol::{ContentHash, hash::Hasher};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::record::{self, Accepted, Record, Replay, Stored};
 use crate::{
@@ -42,11 +43,23 @@ pub struct Folder {
     taken: AtomicBool,
     /// The node is ending: what is unfinished stays, to be gone on with.
     ending: Arc<AtomicBool>,
+    /// Memory of outputs that are held besides.
+    held: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, ending: Arc<AtomicBool>) -> Self {
-        Self { path, discarded: AtomicBool::new(false), taken: AtomicBool::new(false), ending }
+        let [discarded, taken] = [false; 2].map(AtomicBool::new);
+        Self { path, discarded, taken, ending, held: Mutex::default() }
+    }
+
+    /// Outputs of so much memory go with the folder's last user.
+    pub(super) fn hold(&self, memory: OwnedSemaphorePermit) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *held {
+            Some(held) => held.merge(memory),
+            none => *none = Some(memory),
+        }
     }
 
     /// Whether the folder goes with its last user.
@@ -56,6 +69,11 @@ impl Folder {
 }
 
 impl Folder {
+    /// Whether the result has arrived where it was waited for: nothing more needs to be written.
+    pub(super) fn is_taken(&self) -> bool {
+        self.discarded.load(Ordering::SeqCst) && self.taken.load(Ordering::SeqCst)
+    }
+
     /// Whether the folder goes with its last user: then nothing in it has to survive a power cut in a hurry.
     pub(super) fn is_discarded(&self) -> bool {
         let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);

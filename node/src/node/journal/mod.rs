@@ -5,7 +5,8 @@
 //! 2. [`files`]: the folder of one job. [`writer`]: the task that writes it.
 //! 3. [`Journals`]: all folders of a home, and their bounds. [`table`]: the jobs that run now.
 //!
-//! A job is kept that has more than one part, a large input, or nobody who waits for it; a small call is not.
+//! A job is kept that has more than one part, a large input, or nobody who waits for it; a small call is not. One that
+//! somebody waits for and whose input is in memory is written when it has taken half a second.
 
 mod fail;
 mod files;
@@ -25,10 +26,12 @@ use std::{
 };
 
 use msm_protocol::{ContentHash, JobId};
+use tokio::sync::{Semaphore, watch};
 
 use self::{
     files::Files,
     record::{Asked, Record, Replay},
+    writer::{Alive, Make},
 };
 pub use self::{
     files::Folder,
@@ -42,12 +45,19 @@ pub const KEPT: usize = 64;
 pub const KEPT_BYTES: u64 = 2 * msm_protocol::limits::JOB_DISK_BYTES;
 /// A result that nobody takes is kept for a day.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// Outputs of more than 16 KiB that all jobs together hold in memory although they are kept, so that nobody waits for the
+/// disk; others are read back from it. *Judgement*: as much as one input.
+const HELD_BYTES: u64 = msm_protocol::limits::JOB_INPUT_BYTES;
 
 /// The journals of a home.
 #[derive(Debug)]
 pub struct Journals {
     dir: PathBuf,
     ending: Arc<AtomicBool>,
+    /// [`HELD_BYTES`], a permit for each KiB.
+    memory: Arc<Semaphore>,
+    /// Writers of jobs that somebody waits for.
+    writers: watch::Sender<usize>,
 }
 
 /// A folder that was found.
@@ -67,12 +77,19 @@ impl Journals {
     /// The journals in `dir`, which is made when missing.
     pub fn open(dir: &Path) -> std::result::Result<Self, FileError> {
         crate::home::files::private_folder(dir)?;
-        Ok(Self { dir: dir.to_owned(), ending: Arc::default() })
+        let memory = Arc::new(Semaphore::new((HELD_BYTES / 1024) as usize));
+        Ok(Self { dir: dir.to_owned(), ending: Arc::default(), memory, writers: watch::Sender::new(0) })
     }
 
     /// From now on what is unfinished stays, to be gone on with by the next run of the node.
     pub fn end(&self) {
         self.ending.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until all is written, or removed, of jobs for which somebody waited and that have ended.
+    pub async fn settled(&self) {
+        // The count lives as long as this does.
+        let _ = self.writers.subscribe().wait_for(|writers| *writers == 0).await;
     }
 
     /// Whether [`Self::end`] was said.
@@ -92,29 +109,29 @@ impl Journals {
         self.dir.join("spool")
     }
 
-    /// Begins the journal of a job for which somebody waits: it goes when he has the result. An input that is kept comes
-    /// back as it lies in the journal when it is in a file already; what is in memory is written beside the job's way.
+    /// Begins the journal of a job, with its input where that is kept. What nobody waits for, or what is in a file, is
+    /// written before this comes back, with the input as it lies in the journal. All else is written when the job has taken
+    /// a while, and goes when whoever waits for it has the result.
     pub async fn begin(&self, asked: Asked, input: Option<Blob>) -> io::Result<(Journal, Option<Blob>)> {
         let (job, detached) = (asked.job, asked.detached);
         let (dir, path, folder) = (self.dir.clone(), self.path(job), self.folder(job));
+        folder.discard(true);
         let made = folder.clone();
-        let files = tokio::task::spawn_blocking(move || {
+        let make: Make = Box::new(move || {
             make_room(&dir, &path)?;
-            made.discard(true);
             Files::begin(made)
         });
-        let files = files.await.map_err(io::Error::other)??;
-        let journal = Journal::start(files, folder.clone());
-        let waits = detached || input.as_ref().is_some_and(|input| input.in_memory().is_none());
-        let kept = match waits {
-            true => journal.begin(asked, input, self.spool()).await?,
-            false => {
-                journal.begin_soon(asked, input.clone(), self.spool()).await;
-                input
-            }
-        };
-        folder.discard(!detached);
-        Ok((journal, kept))
+        if detached || input.as_ref().is_some_and(|input| input.in_memory().is_none()) {
+            let files = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
+            let alive = (!detached).then(|| Alive::new(&self.writers));
+            let journal = Journal::start(files, folder.clone(), alive);
+            let kept = journal.begin(asked, input, self.spool()).await?;
+            folder.discard(!detached);
+            return Ok((journal, kept));
+        }
+        let journal = Journal::start_patient(make, folder, self.memory.clone(), Alive::new(&self.writers));
+        journal.begin_soon(asked, input.clone(), self.spool()).await;
+        Ok((journal, input))
     }
 
     /// Goes on with the journal of a job that did not end.
@@ -126,7 +143,7 @@ impl Journals {
             files.record(&Record::Resumed { at: now() })?;
             io::Result::Ok(files)
         });
-        Ok(Journal::start(files.await.map_err(io::Error::other)??, folder))
+        Ok(Journal::start(files.await.map_err(io::Error::other)??, folder, None))
     }
 
     /// Everything that is kept, oldest first, after what is too old or nothing at all was removed.
@@ -299,7 +316,8 @@ fn pieces_of(
 /// What a folder's log adds up to. `None` for a folder that says nothing: nobody was ever told that its job is kept.
 fn read(folder: &Path) -> std::result::Result<Option<Replay>, String> {
     let log = files::read_log(folder).map_err(|error| error.to_string())?;
-    record::replay(&log).map_err(|error| error.to_string())
+    let replay = record::replay(&log).map_err(|error| error.to_string())?;
+    Ok(replay.filter(|replay| !replay.is_blank()))
 }
 
 fn found(dir: &Path) -> Vec<Kept> {
@@ -541,22 +559,90 @@ mod tests {
             journal
         };
         let journal = begin(1).await;
+        assert_eq!(folders(home.path()), 0, "it may be over soon");
+        until_left(home.path(), 1).await;
         let body = crate::body::Body::of_pieces([Blob::from("x")]).keeping(journal.folder());
         drop(journal);
         assert_eq!(folders(home.path()), 1);
         drop(body);
         until_left(home.path(), 0).await;
         let (journal, had) = (begin(2).await, begin(3).await);
+        until_left(home.path(), 2).await;
         let mut body = crate::body::Body::of_pieces([Blob::from("x")]).keeping(had.folder());
         assert!(
             body.next().await.unwrap().is_some(),
             "what was read to its end is over, also when the node ends before"
         );
         journals.end();
-        let over = [Arc::downgrade(&journal.folder()), Arc::downgrade(&had.folder())];
         drop((journal, had, body));
-        until("let go", || over.iter().all(|folder| folder.strong_count() == 0)).await;
+        journals.settled().await;
         assert_eq!(folders(home.path()), 1, "it goes on when the node is started again");
+    }
+
+    /// What a job leaves that has ended before it was written: nothing, but all of it when the node ends before the job.
+    #[tokio::test]
+    async fn a_short_job_is_written_only_when_the_node_ends_before_it() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let (over, unfinished) = (JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16]));
+        let begin = async |job| {
+            let (journal, _) = journals.begin(asked(job, false), Some(vec![7_u8; 100].into())).await.unwrap();
+            journal.plan(planned(vec![50; 2]), None).await;
+            let (id, bytes) = output(0, 20_000);
+            let held = journal.output(0, None, id, bytes).await.unwrap();
+            assert!(held.in_memory().is_some(), "nobody waits for the disk");
+            journal
+        };
+        let free = journals.memory.available_permits();
+        let gone = begin(over).await;
+        assert_eq!(free - journals.memory.available_permits(), 20, "KiB");
+        drop(gone);
+        journals.settled().await;
+        assert_eq!((folders(home.path()), journals.memory.available_permits()), (0, free));
+        let goes_on = begin(unfinished).await;
+        journals.end();
+        drop(goes_on);
+        journals.settled().await;
+        assert_eq!(journals.memory.available_permits(), free);
+        let replay = journals.load(unfinished).await.unwrap();
+        assert_eq!((replay.accepted.len(), journals.outputs(&replay).await.len()), (1, 1));
+        assert!(journals.parts(&replay).await.unwrap().is_some());
+    }
+
+    /// Parts that are no pieces of the input are written after the first record: without them it is nothing to go on with.
+    #[tokio::test]
+    async fn a_job_that_was_killed_while_its_parts_were_written_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let [attached, detached, planned_too] = [1, 2, 3].map(|n| JobId::from_bytes([n; 16]));
+        for (job, is_detached) in [(attached, false), (detached, true), (planned_too, false)] {
+            let mut files = Files::begin(journals.folder(job)).unwrap();
+            files.record(&Record::Asked(asked(job, is_detached).into())).unwrap();
+            if job == planned_too {
+                files.record(&Record::Planned(planned(vec![1]).into())).unwrap();
+            }
+            fs::write(home.path().join(job.to_string()).join("parts"), "half of th").unwrap();
+            journals.end();
+        }
+        let found: Vec<JobId> = journals.found().await.iter().map(|found| found.job).collect();
+        assert!(found.len() == 2 && !found.contains(&attached), "{found:?}");
+        assert!(!home.path().join(attached.to_string()).exists());
+        assert!(journals.load(attached).await.is_none());
+    }
+
+    /// Where memory is short the outputs of a job are written at once and read back from the disk.
+    #[tokio::test]
+    async fn outputs_for_which_there_is_no_memory_wait_for_the_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let journals = Journals::open(home.path()).unwrap();
+        let (journal, _) = journals.begin(asked(JobId::from_bytes([1; 16]), false), None).await.unwrap();
+        journals.memory.forget_permits(journals.memory.available_permits() - 20);
+        for (task, is_held) in [(0, true), (1, false)] {
+            let (id, bytes) = output(task, 20_000);
+            let back = journal.output(task.into(), None, id, bytes).await.unwrap();
+            assert_eq!(back.in_memory().is_some(), is_held, "{task}");
+        }
+        assert_eq!(folders(home.path()), 1);
     }
 
     #[tokio::test]
@@ -623,6 +709,7 @@ mod tests {
         let journals = Journals::open(dir).unwrap();
         let job = JobId::from_bytes([1; 16]);
         let (journal, _) = journals.begin(asked(job, false), None).await.unwrap();
+        journals.memory.forget_permits(usize::MAX);
         journal.plan(planned(vec![1; 100]), Some(vec![vec![0_u8; 100].into()])).await;
         let mut kept = 0;
         let refused = loop {

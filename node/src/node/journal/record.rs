@@ -168,6 +168,13 @@ pub struct Replay {
     pub good: usize,
 }
 
+impl Replay {
+    /// Whether there is nothing to go on with: it was killed before its input was cut, and that is not kept.
+    pub(super) fn is_blank(&self) -> bool {
+        !self.asked.detached && self.asked.input.is_none() && self.planned.is_none() && self.ended.is_none()
+    }
+}
+
 /// Reads a log. `None` when not even its first record is whole: then nobody was ever told that the job is kept.
 pub fn replay(log: &[u8]) -> Result<Option<Replay>, Damage> {
     let (mut state, mut at): (Option<Replay>, usize) = (None, 0);

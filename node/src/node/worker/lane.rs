@@ -19,7 +19,7 @@ use msm_protocol::{
     limits::{CREDIT_MAX, HEARTBEAT, JOBS_PER_LANE, RECEIPT_TIME, TASK_BYTES, TASKS_PER_JOB},
     manifest::ManifestError,
 };
-use msm_sandbox::{Call, Package};
+use msm_sandbox::{Call, Output, Package};
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     bad,
+    started::{GROUP_INPUT, GROUP_STINT, GROUP_TIME, Started},
     words::{Finished, Success, Words},
 };
 use crate::{
@@ -52,7 +53,7 @@ const MEMORY_TIME: Duration = Duration::from_secs(5);
 const CHECKS_PER_SECOND: u32 = 2_000;
 /// A look at the device, the owner's terms and the market counts this long: what changes them is watched besides.
 const STANDING_TIME: Duration = Duration::from_millis(50);
-/// Outputs that were not read; with more no further task is started. *Judgement: two of the largest.*
+/// Outputs that were not read; with more no further group is started. *Judgement: two of the largest.*
 const UNSENT_BYTES: usize = 16 << 20;
 /// From this size on an output is hashed beside the lane and not in it. *Judgement: a tenth of a millisecond.*
 const HASH_BESIDE: usize = 128 * 1024;
@@ -84,12 +85,21 @@ pub struct Serving {
     /// By id, so that what came first is told first.
     arriving: BTreeMap<u64, Arriving>,
     waiting: VecDeque<Ready>,
-    running: HashMap<u64, Running>,
-    tasks: FuturesUnordered<Abortable<Task>>,
+    started: Started,
+    groups: FuturesUnordered<Abortable<Group>>,
     stalled: Option<Stalled>,
 }
 
-type Task = Pin<Box<dyn Future<Output = Finished> + Send>>;
+/// Tasks that run one after the other.
+type Group = Pin<Box<dyn Future<Output = Ran> + Send>>;
+
+/// What became of a group.
+struct Ran {
+    /// How tasks ended, and how long each took.
+    finished: Vec<(Finished, Duration)>,
+    /// Those that their stint had no time for.
+    rest: Vec<Ready>,
+}
 
 /// A job on the lane.
 #[derive(Clone)]
@@ -120,9 +130,22 @@ struct Ready {
     passage: Passage,
 }
 
-struct Running {
-    slot: u32,
-    stop: AbortHandle,
+impl Ready {
+    /// What is said of it, and how long its guest took.
+    async fn finished(self, job: JobId, outcome: Result<Output, Refusal>) -> (Finished, Duration) {
+        let Self { header: TaskHeader { id, hash, slot, task, .. }, passage, .. } = self;
+        // What fails is no quick task.
+        let took = outcome.as_ref().map_or(GROUP_TIME, |output| output.wall);
+        let input_us = passage.shown().map(|(_, took)| took.as_micros() as u64);
+        let outcome = match outcome {
+            Ok(Output { bytes, cpu, .. }) => hashed(bytes).await.map(|(bytes, output)| {
+                let claim = Claim { job, task, input: hash, output };
+                Success { claim, bytes, cpu_us: cpu.as_micros() as u64, input_us }
+            }),
+            Err(refusal) => Err(refusal),
+        };
+        (Finished { id, slot, outcome }, took)
+    }
 }
 
 /// Something that waits for memory. The lane is not read meanwhile.
@@ -171,8 +194,8 @@ impl Serving {
             next_id: 0,
             arriving: BTreeMap::new(),
             waiting: VecDeque::new(),
-            running: HashMap::new(),
-            tasks: FuturesUnordered::new(),
+            started: Started::default(),
+            groups: FuturesUnordered::new(),
             stalled: None,
         }
     }
@@ -221,9 +244,9 @@ impl Serving {
                 memory = until_memory(&mut self.stalled), if self.stalled.is_some() => {
                     self.resume(memory, frames, words)
                 }
-                Some(finished) = self.tasks.next(), if !self.tasks.is_empty() => {
+                Some(ran) = self.groups.next(), if !self.groups.is_empty() => {
                     busy_at = Instant::now();
-                    self.finished(finished, words);
+                    self.ran(ran, words);
                     owes = true;
                     Ok(())
                 }
@@ -351,17 +374,11 @@ impl Serving {
         self.installed.manifest.check_params_text(given)
     }
 
-    /// Forgets tasks, wherever they are; those that run are stopped.
+    /// Forgets tasks, wherever they are; those that run are stopped, in a group when nothing of it is wanted.
     fn drop_tasks(&mut self, words: &Outbox<Words>, unwanted: impl Fn(u64, u32) -> bool) {
         self.arriving.retain(|id, task| !unwanted(*id, task.header.slot));
         self.waiting.retain(|task| !unwanted(task.header.id, task.header.slot));
-        self.running.retain(|id, task| {
-            let keep = !unwanted(*id, task.slot);
-            if !keep {
-                task.stop.abort();
-            }
-            keep
-        });
+        self.started.forget(&unwanted);
         let mut words = words.lock();
         if words.unanswered() > 0 {
             words.forget(|finished| unwanted(finished.id, finished.slot));
@@ -393,7 +410,7 @@ impl Serving {
             return if known { Ok(()) } else { Err(bad(format!("a task for slot {}, which never was", header.slot))) };
         }
         self.may_run()?;
-        let held = self.arriving.len() + self.waiting.len() + self.running.len() + words.lock().unanswered();
+        let held = self.arriving.len() + self.waiting.len() + self.started.tasks() + words.lock().unanswered();
         if held >= credit() as usize {
             return Err(bad(format!("more than {} tasks at a time", credit())));
         }
@@ -490,62 +507,88 @@ impl Serving {
         self.waiting.push_back(Ready { header, input, memory, passage });
     }
 
-    /// Starts as many as there are slots, and one that waits for the next to come free.
+    /// Starts as many as there are slots, and what waits for the next to come free.
     fn start_tasks(&mut self, words: &Outbox<Words>) {
-        while self.running.len() <= self.ctx.slot_count
+        while self.started.groups() <= self.ctx.slot_count
             && !self.waiting.is_empty()
             && words.lock().unsent() < UNSENT_BYTES
         {
-            let Some(ready) = self.waiting.pop_front() else { return };
-            let Some(open) = self.jobs.get(&ready.header.slot) else { continue };
-            let (id, slot) = (ready.header.id, ready.header.slot);
+            let group = self.next_group();
+            if group.is_empty() {
+                continue;
+            }
             let (stop, registration) = AbortHandle::new_pair();
-            self.tasks.push(Abortable::new(Box::pin(self.execute(open, ready)), registration));
-            self.running.insert(id, Running { slot, stop });
+            self.started.start(stop, group.iter().map(|(_, ready)| (ready.header.id, ready.header.slot)));
+            self.groups.push(Abortable::new(Box::pin(self.execute(group)), registration));
         }
     }
 
-    /// Runs one task when a slot is free.
-    fn execute(&self, open: &Open, ready: Ready) -> impl Future<Output = Finished> + Send + use<> {
-        let Ready { header: TaskHeader { id, hash, slot, task, .. }, input, memory, passage } = ready;
-        let (ctx, client, guest_mib, job) = (self.ctx.clone(), self.peer, self.guest_mib(), open.job);
-        let call = Call {
+    /// The next task that waits, and short ones behind it if they are quick.
+    fn next_group(&mut self) -> Vec<(Open, Ready)> {
+        let most = self.started.together(self.waiting.len(), self.ctx.slot_count);
+        let mut group: Vec<(Open, Ready)> = Vec::with_capacity(most);
+        while group.len() < most {
+            let is_long = |ready: &Ready| ready.input.len() > GROUP_INPUT;
+            let Some(ready) = self.waiting.pop_front_if(|next| group.is_empty() || !is_long(next)) else { break };
+            // Of a job that is over nothing is left here.
+            if let Some(open) = self.jobs.get(&ready.header.slot) {
+                let alone = is_long(&ready);
+                group.push((open.clone(), ready));
+                if alone {
+                    break;
+                }
+            }
+        }
+        group
+    }
+
+    /// Runs tasks when a slot is free.
+    fn execute(&self, mut group: Vec<(Open, Ready)>) -> impl Future<Output = Ran> + Send + use<> {
+        let (ctx, client, guest_mib) = (self.ctx.clone(), self.peer, self.guest_mib());
+        let budget = self.installed.budget();
+        let call = |(open, ready): &(Open, Ready)| Call {
             package: open.package.clone(),
             client,
-            op: packages::operation(self.offer.op, task, open.tasks),
+            op: packages::operation(self.offer.op, ready.header.task, open.tasks),
             params: open.params.clone(),
-            input,
-            budget: self.installed.budget(),
+            input: ready.input.clone(),
+            budget,
             resources: Some(ctx.steward.broker(self.service.clone(), self.peer)),
         };
-        let input_us = passage.shown().map(|(_, took)| took.as_micros() as u64);
+        let calls: Vec<Call> = group.iter().map(call).collect();
         async move {
-            let outcome = async {
-                let _slot = ctx.slots.acquire(client, guest_mib).await?;
-                let _memory = memory.map(Held::runs);
-                ctx.running_tasks.fetch_add(1, Ordering::Relaxed);
-                let _counted = Counted(&ctx);
-                ctx.sandbox.call_under(call, ctx.ceiling.as_ref()).await
-            };
-            let outcome = match outcome.await {
-                Ok(output) => {
-                    let cpu_us = output.cpu.as_micros() as u64;
-                    let claim = |output| Claim { job, task, input: hash, output };
-                    let success = |(bytes, hash)| Success { claim: claim(hash), bytes, cpu_us, input_us };
-                    hashed(output.bytes).await.map(success)
+            let outcomes = match ctx.slots.acquire(client, guest_mib).await {
+                Err(refusal) => vec![Err(refusal); calls.len()],
+                Ok(_slot) => {
+                    let _counted = Counted::new(&ctx, calls.len());
+                    let held = group.iter_mut().filter_map(|(_, ready)| ready.memory.take());
+                    let _memory: Vec<_> = held.map(Held::runs).collect();
+                    ctx.sandbox.calls_under(&calls, ctx.ceiling.as_ref(), Some(GROUP_STINT)).await
                 }
-                Err(refusal) => Err(refusal),
             };
-            Finished { id, slot, outcome }
+            let mut ran = Ran { finished: Vec::with_capacity(outcomes.len()), rest: Vec::new() };
+            let mut outcomes = outcomes.into_iter();
+            for (open, ready) in group {
+                match outcomes.next() {
+                    Some(outcome) => ran.finished.push(ready.finished(open.job, outcome).await),
+                    None => ran.rest.push(ready),
+                }
+            }
+            ran
         }
     }
 
-    fn finished(&mut self, finished: Result<Finished, Aborted>, words: &Outbox<Words>) {
-        // One that was stopped is waited for by nobody.
-        let Ok(finished) = finished else { return };
-        if self.running.remove(&finished.id).is_some() {
-            words.change(|words| words.answer(finished));
+    fn ran(&mut self, ran: Result<Ran, Aborted>, words: &Outbox<Words>) {
+        // What was stopped is waited for by nobody.
+        let Ok(Ran { mut finished, rest }) = ran else { return };
+        finished.retain(|(task, took)| self.started.ended(task.id, *took));
+        // As if it had not been started: the first of it was not quick, so each has a turn of its own.
+        for ready in rest.into_iter().rev() {
+            if self.started.ended(ready.header.id, GROUP_STINT.time) {
+                self.waiting.push_front(ready);
+            }
         }
+        words.change(|words| finished.into_iter().for_each(|(task, _)| words.answer(task)));
     }
 
     fn heartbeat(&mut self, words: &Outbox<Words>, busy_at: Instant) -> Result<(), Ended> {
@@ -555,7 +598,7 @@ impl Serving {
         }
         // An input on a slow link is work too.
         let waiting = self.waiting.iter().map(|task| task.header.id);
-        let mut ids: Vec<u64> = self.running.keys().chain(self.arriving.keys()).copied().chain(waiting).collect();
+        let mut ids: Vec<u64> = self.started.ids().chain(self.arriving.keys().copied()).chain(waiting).collect();
         if let Some(Stalled { what: Wants::Task(header, _), .. }) = &self.stalled {
             ids.push(header.id);
         }
@@ -589,11 +632,19 @@ async fn hashed(bytes: Bytes) -> Result<(Bytes, ContentHash), Refusal> {
     tokio::task::spawn_blocking(hash).await.map_err(|e| Refusal::new(RefusalCode::Other, e.to_string()))
 }
 
-/// Counts a task as running until it ends in whatever way.
-struct Counted<'a>(&'a Context);
+/// Counts tasks as running until they end in whatever way.
+struct Counted<'a>(&'a Context, u32);
+
+impl<'a> Counted<'a> {
+    fn new(ctx: &'a Context, tasks: usize) -> Self {
+        let tasks = tasks as u32;
+        ctx.running_tasks.fetch_add(tasks, Ordering::Relaxed);
+        Self(ctx, tasks)
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.running_tasks.fetch_sub(1, Ordering::Relaxed);
+        self.0.running_tasks.fetch_sub(self.1, Ordering::Relaxed);
     }
 }

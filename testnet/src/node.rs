@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{binary, wait};
+use crate::{binary, speed, wait};
 
 /// A node that is not up by then has failed.
 const START: Duration = Duration::from_secs(20);
@@ -142,6 +142,12 @@ impl Node {
 
     /// Starts a node without waiting for it: [`Starting::ready`] does.
     pub fn launch(client: Client, flags: &[&str]) -> Result<Starting> {
+        speed::tell(client.home())?;
+        Self::launch_as_it_is(client, flags)
+    }
+
+    /// The same, and it measures how fast it is.
+    pub(crate) fn launch_as_it_is(client: Client, flags: &[&str]) -> Result<Starting> {
         std::fs::create_dir_all(client.home())?;
         let log = client.home().with_extension("log");
         let file = File::options().create(true).append(true).open(&log)?;

@@ -33,13 +33,15 @@ pub struct Device {
 /// A requester and workers.
 pub struct Bed {
     repl: Repl,
+    /// Of the workers.
+    others: Vec<Repl>,
     /// The requester is the first.
     pub devices: Vec<Device>,
     input: PathBuf,
     /// The first half of it.
     half: PathBuf,
     out: PathBuf,
-    /// CPU seconds of one turn of the work's loop for all of the input; known after [`Bed::calibrate`].
+    /// CPU seconds of one turn of the work's loop for all of the input, where all work; known after [`Bed::calibrate`].
     turn: f64,
     flags: Vec<String>,
     /// Last: homes go when their nodes have gone.
@@ -102,8 +104,9 @@ impl Bed {
         let bytes: Vec<u8> = (0..PIECES * PART_BYTES).map(|at| (at * 31) as u8).collect();
         fs::write(&input, &bytes)?;
         fs::write(&half, &bytes[..PIECES / 2 * PART_BYTES])?;
-        let repl = Repl::open(&devices[0].node.client)?;
-        let mut bed = Self { repl, devices, input, half, out, turn: 0.0, flags: near, _folder: folder };
+        let mut repls = devices.iter().map(|device| Repl::open(&device.node.client)).collect::<Result<Vec<_>>>()?;
+        let (repl, others) = (repls.remove(0), repls);
+        let mut bed = Self { repl, others, devices, input, half, out, turn: 0.0, flags: near, _folder: folder };
         bed.warm()?;
         Ok(bed)
     }
@@ -123,25 +126,44 @@ impl Bed {
         Ok(())
     }
 
-    /// Measures what a turn of the loop costs: the difference between much of it and none, on the requester, which may use
-    /// a whole core meanwhile.
-    pub fn calibrate(&mut self) -> Result<()> {
-        const TURNS: u32 = 2_000;
-        self.devices[0].quota.set(1.0)?;
+    /// Measures what a turn of the loop costs where all devices are at it: the difference between much of it and none, each
+    /// device by itself, at its own share. A core of its own, or an idle neighbour, would make a turn cheaper than any job
+    /// can have it: cores share caches and more. Gives the CPU seconds of a turn.
+    pub fn calibrate(&mut self, rounds: u32) -> Result<f64> {
+        /// On a whole core; on a share of one as much less.
+        const TURNS: f64 = 10_000.0;
+        let turns: Vec<u32> = self.devices.iter().map(|device| (TURNS * device.share).round() as u32).collect();
+        let all = turns.iter().copied().map(f64::from).sum::<f64>();
         let mut costs = Vec::new();
-        for _ in 0..3 {
-            let nothing = self.cpu_of(0)?;
-            costs.push((self.cpu_of(TURNS)? - nothing) / f64::from(TURNS));
+        for _ in 0..rounds {
+            let nothing = self.cost_of_each(&vec![0; turns.len()])?;
+            costs.push((self.cost_of_each(&turns)? - nothing) / all);
         }
-        self.devices[0].quota.set(self.devices[0].share)?;
         self.turn = super::quantile(&costs, 0.5);
         ensure!(self.turn > 0.0, "work that costs nothing: {costs:?}");
-        Ok(())
+        Ok(self.turn)
     }
 
-    fn cpu_of(&mut self, turns: u32) -> Result<f64> {
+    /// CPU seconds of so many turns on each device, all at the same time.
+    fn cost_of_each(&mut self, turns: &[u32]) -> Result<f64> {
         let before = self.used()?;
-        self.run(turns, "--local")?;
+        let lines = (0..).zip(turns).map(|(number, turns)| {
+            let out = self.out.with_extension(number.to_string());
+            Ok(format!("invoke {HEAVY} {} -p rounds={turns} --local -o {}", text(&self.input)?, text(&out)?))
+        });
+        let lines = lines.collect::<Result<Vec<String>>>()?;
+        std::thread::scope(|scope| {
+            let jobs: Vec<_> = std::iter::once(&mut self.repl)
+                .chain(&mut self.others)
+                .zip(&lines)
+                .map(|(repl, line)| scope.spawn(move || repl.json(line)))
+                .collect();
+            for job in jobs {
+                let report = job.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
+                ensure!(report["state"] == "done", "{report}");
+            }
+            Ok(())
+        })?;
         Ok(self.used()? - before)
     }
 

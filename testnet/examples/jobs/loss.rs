@@ -15,7 +15,7 @@ const WORK_S: f64 = 3.6;
 pub fn measure(report: &mut Report) -> Result<()> {
     let (seconds, runs) = if quick() { (WORK_S / 3.0, 1) } else { (WORK_S, 5) };
     let mut bed = Bed::new(&[SHARE; 5])?;
-    bed.calibrate()?;
+    bed.calibrate(3)?;
     let turns = bed.turns(seconds);
     let healthy = undisturbed(&mut bed, turns)?;
     let (mut ratios, mut wasted) = (Vec::new(), Vec::new());

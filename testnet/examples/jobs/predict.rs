@@ -18,18 +18,14 @@ pub fn measure(report: &mut Report) -> Result<()> {
     let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs()));
     report.insert("predict_seed".into(), json!(seed));
     let mut draw = Draw::new(seed);
-    let mut bed = Bed::new(&[0.45; DEVICES])?;
-    bed.calibrate()?;
+    let turn = Bed::new(&[SHARES[3]; DEVICES])?.calibrate(3)?;
     let (mut errors, mut after_search, mut regrets) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings {
-        for device in &mut bed.devices {
-            device.share = *draw.one(&SHARES);
-            device.quota.set(device.share)?;
-        }
+        // Devices that have not met: what was learned of the same ones at other speeds would tell nothing of these.
+        let mut bed = Bed::new(&[(); DEVICES].map(|()| *draw.one(&SHARES)))?;
         // 0.1 to 1 CPU seconds, evenly in its order of magnitude.
-        let turns = bed.turns(0.1 * 10_f64.powf(draw.share()));
-        // What it is said to take is learned from what was there before: one job shows these speeds. It is another one than
-        // is predicted, or it would be found by heart.
+        let turns = (0.1 * 10_f64.powf(draw.share()) / turn).round() as u32;
+        // One job shows these speeds. It is another one than is predicted, or it would be found by heart.
         bed.run_half(turns, &format!("--devices {DEVICES}"))?;
         let chosen = bed.run(turns, "--devices auto")?;
         if let Some(predicted) = chosen.report["predicted_ms"].as_f64() {

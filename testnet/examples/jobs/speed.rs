@@ -20,38 +20,57 @@ pub fn measure(report: &mut Report) -> Result<()> {
     let (seconds, runs) = scale();
     for (count, key) in [(1, "eff_equal_1"), (2, "eff_equal_2"), (4, "eff_equal_4")] {
         let mut bed = Bed::new(&vec![FIFTH; count])?;
-        bed.calibrate()?;
-        let turns = bed.turns(seconds);
-        let (mut effs, mut got) = (Vec::new(), Vec::new());
-        for _ in 0..runs {
-            let before = bed.used()?;
-            let done = bed.run(turns, &format!("--devices {count}"))?;
-            effs.push(bed.cost(turns) / (FIFTH * count as f64 * done.wall));
-            got.push((bed.used()? - before) / done.wall / (FIFTH * count as f64));
-        }
-        median(report, key, &effs);
-        if count == 1 {
-            median(report, "quota_got", &got);
-        }
+        let line = format!("--devices {count}");
+        Use::default().of_runs(&mut bed, seconds, runs, &line)?.tell(report, key);
     }
     let mut bed = Bed::new(&UNEVEN)?;
-    bed.calibrate()?;
-    let (turns, sum) = (bed.turns(seconds), UNEVEN.iter().sum::<f64>());
-    let (mut effs, mut errors, mut shares) = (Vec::new(), Vec::new(), String::new());
-    // Once more, so that it may learn who is slow.
-    for run in 0..=runs {
-        let done = bed.run(turns, "--devices 4")?;
-        if run > 0 {
-            effs.push(bed.cost(turns) / (sum * done.wall));
-            let (error, text) = share_error(&done.report);
-            errors.push(error);
-            shares = text;
-        }
-    }
-    median(report, "eff_uneven", &effs);
+    let used = Use::default().of_runs(&mut bed, seconds, runs, "--devices 4")?;
+    used.tell(report, "eff_uneven");
+    let (errors, shares): (Vec<f64>, Vec<String>) = used.reports.iter().map(share_error).unzip();
     median(report, "eff_uneven_share_error", &errors);
-    report.insert("eff_uneven_shares".into(), json!(shares));
+    report.insert("eff_uneven_shares".into(), json!(shares.last()));
     Ok(())
+}
+
+/// What jobs made of what their devices have.
+#[derive(Default)]
+struct Use {
+    /// The part of it that the work itself takes.
+    effs: Vec<f64>,
+    /// The part of it that was used at all: what is missing was waited.
+    got: Vec<f64>,
+    reports: Vec<Value>,
+}
+
+impl Use {
+    /// Of so many runs of a job of so many CPU seconds, after a first one that shows who is slow and what the job takes.
+    /// Each is measured by what its work costs right before it, as a machine that others use too is not as fast at any
+    /// time.
+    fn of_runs(mut self, bed: &mut Bed, seconds: f64, runs: usize, line: &str) -> Result<Self> {
+        let sum: f64 = bed.devices.iter().map(|device| device.share).sum();
+        bed.calibrate(3)?;
+        let turns = bed.turns(seconds);
+        bed.run(turns, line)?;
+        for _ in 0..runs {
+            bed.calibrate(1)?;
+            let before = bed.used()?;
+            let done = bed.run(turns, line)?;
+            self.effs.push(bed.cost(turns) / (sum * done.wall));
+            self.got.push((bed.used()? - before) / (sum * done.wall));
+            self.reports.push(done.report);
+        }
+        Ok(self)
+    }
+
+    fn tell(&self, report: &mut Report, key: &str) {
+        median(report, key, &self.effs);
+        median(report, &format!("{key}_got"), &self.got);
+        let again = self.reports.iter().map(|job| {
+            let reruns = &job["reruns"];
+            format!("{} tasks, {} checked, {} stragglers", job["tasks"], reruns["check"], reruns["straggler"])
+        });
+        report.insert(format!("{key}_tasks"), json!(again.collect::<Vec<_>>().join("; ")));
+    }
 }
 
 /// How far a device's share of the tasks is from its share of the speed at most, and all of them in words.
@@ -84,7 +103,7 @@ pub fn never_worse(report: &mut Report) -> Result<()> {
     // From 1 ms to 20 s of wall time on this device alone.
     let (smallest, largest) = (0.001_f64, if quick() { 0.5 } else { 20.0 });
     let mut bed = Bed::new(&[SHARE; 4])?;
-    bed.calibrate()?;
+    bed.calibrate(3)?;
     let mut worst = Vec::new();
     let mut rows = Vec::new();
     for size in 0..SIZES {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Report;
 
 /// Key, unit, and the goal in words.
-const ROWS: [(&str, &str, &str); 27] = [
+const ROWS: [(&str, &str, &str); 30] = [
     ("noop_p50_us", "us", ""),
     ("raw_p50_us", "us", "the same round trip on a raw libp2p stream"),
     ("noop_p50_ratio", "x", "<= 2.2"),
@@ -21,11 +21,14 @@ const ROWS: [(&str, &str, &str); 27] = [
     ("cold_ms_0", "ms", "<= 10"),
     ("cold_ms_100", "ms", "<= 900; the paper: 809-896 on a LAN, 1,153-1,775 across an ocean"),
     ("cold_ms_100_connected", "ms", "<= 450"),
-    ("quota_got", "x", "share of a core that a device got of what it was given"),
     ("eff_equal_1", "x", ">= 0.95 of what the work allows; Dask 0.90"),
+    ("eff_equal_1_got", "x", "the processor time that was used at all"),
     ("eff_equal_2", "x", ">= 0.95; Dask 0.92"),
+    ("eff_equal_2_got", "x", "the processor time that was used at all"),
     ("eff_equal_4", "x", ">= 0.92; Dask 0.84"),
+    ("eff_equal_4_got", "x", "the processor time that was used at all"),
     ("eff_uneven", "x", ">= 0.90 of the sum of speeds"),
+    ("eff_uneven_got", "x", "the processor time that was used at all"),
     ("eff_uneven_share_error", "x", "<= 0.10: a device's share of the tasks against its speed"),
     ("worse_than_local_max", "x", "<= 1.05 after 5 ms"),
     ("loss_2_of_4", "x", "<= 1.15 of the ideal for what was left"),
@@ -69,9 +72,9 @@ pub fn print(report: &Report, out: &mut impl Write) -> Result<()> {
             shown(at("p99"))
         )?;
     }
-    for (key, value) in
-        report.iter().filter(|(key, _)| key.contains("phase") || key.ends_with("_shares") || key.ends_with("_error"))
-    {
+    for (key, value) in report.iter().filter(|(key, _)| {
+        key.contains("phase") || key.ends_with("_shares") || key.ends_with("_tasks") || key.ends_with("_error")
+    }) {
         if let Some(text) = value.as_str() {
             writeln!(out, "{key}: {text}")?;
         }

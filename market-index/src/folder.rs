@@ -90,6 +90,11 @@ impl FileWrite {
     pub(crate) fn blob(hash: &ContentHash, bytes: Vec<u8>) -> Self {
         Self { path: blob_path(hash), bytes }
     }
+
+    /// A file that is not part of what is published.
+    pub(crate) fn at(path: &str, bytes: Vec<u8>) -> Self {
+        Self { path: path.into(), bytes }
+    }
 }
 
 fn root_path(version: u64) -> PathBuf {
@@ -199,7 +204,15 @@ impl PublishedFolder {
 
     /// Removes a blob, if it is there.
     pub(crate) fn remove_blob(&self, hash: &ContentHash) -> Result<(), FolderError> {
-        let path = self.path.join(blob_path(hash));
+        self.remove_file(self.path.join(blob_path(hash)))
+    }
+
+    /// Removes a file that is not part of what is published, if it is there.
+    pub(crate) fn remove(&self, path: &str) -> Result<(), FolderError> {
+        self.remove_file(self.path.join(path))
+    }
+
+    fn remove_file(&self, path: PathBuf) -> Result<(), FolderError> {
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FolderError::Io { path, source: e }),
             _ => Ok(()),

@@ -4,6 +4,8 @@
 //! run ([`TrustedMarket`]) before a byte of it is written, so that what cannot be believed cannot be published.
 
 mod change;
+mod draft;
+mod edit;
 #[cfg(test)]
 mod tests;
 
@@ -11,15 +13,22 @@ use std::path::{Path, PathBuf};
 
 use msm_protocol::{
     ContentHash, MarketId, PublicKey, SecretKey, Signed,
-    document::{Release, Role, Roles, Status},
+    document::{Head, Index, Role, Roles, Status},
     limits::{INDEX_BYTES, PAGE_BYTES},
+    review::ReportError,
 };
 
 use crate::{
-    PackError, Package, TreeError, TreeWalk, TrustError, TrustedMarket, entry,
-    folder::{FolderError, PublishedFolder, ROOTS},
-    trust::HeadOutcome,
+    PackError, Package, TreeError, TrustError, TrustedMarket,
+    catalogue::{Catalogue, CatalogueError},
+    folder::{FileWrite, FolderError, PublishedFolder, ROOTS},
+    trust::{HeadOutcome, NO_CLOCK},
 };
+
+pub use draft::Wanting;
+pub use edit::{Change, Publisher};
+
+use draft::Draft;
 
 /// How long a root is good, seconds: its keys are used once a year, so that they can be kept away from networks.
 pub const ROOT_LIFE: u64 = 365 * DAY;
@@ -94,6 +103,37 @@ pub enum MarketError {
         /// Service version.
         version: String,
     },
+    /// Nothing more of its publisher is taken.
+    #[error("{publisher} is revoked in this market ({reason})")]
+    PublisherRevoked {
+        /// The key.
+        publisher: PublicKey,
+        /// Why it was revoked.
+        reason: String,
+    },
+    /// The market's rules contradict each other, or are out of their bounds.
+    #[error("{0}")]
+    Rules(String),
+    /// A review that does not count.
+    #[error("the review: {0}")]
+    Review(#[from] ReportError),
+    /// A change before this one waits for signatures.
+    #[error("index {index} waits for signatures; sign it or discard it first")]
+    Draft {
+        /// Its number.
+        index: u64,
+    },
+    /// There is no change that waits for signatures, or it is another one.
+    #[error("{path}: {reason}", path = .path.display())]
+    NoDraft {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Fewer keys at hand than a role asks for, where all must be.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Wanting(Vec<Wanting>),
     /// A document that cannot be encoded.
     #[error("cannot encode a {document}: {reason}")]
     Encode {
@@ -123,15 +163,15 @@ impl Signers<'_> {
     }
 }
 
-/// What publishing did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// False when the market had exactly this release already (its status may have changed since).
-    pub new: bool,
-    /// The release as it stands in the index.
-    pub release: Release,
+/// What a change did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
     /// Version of the index that holds it.
     pub index: u64,
+    /// False when nothing had to be changed.
+    pub changed: bool,
+    /// What is still to be signed before anybody sees it; empty when all is done.
+    pub wanting: Vec<Wanting>,
 }
 
 /// A market's documents as they stand, verified.
@@ -139,8 +179,8 @@ pub struct Published {
 pub struct MarketState {
     /// Root, head and index.
     pub trusted: TrustedMarket,
-    /// Every release, in order.
-    pub releases: Vec<Release>,
+    /// All that it lists.
+    pub catalogue: Catalogue,
 }
 
 /// A market that its operator changes.
@@ -198,20 +238,57 @@ impl MarketFolder {
 
     /// Reads and verifies everything but the packages. Expired documents are read too: their operator renews them.
     pub fn state(&self) -> Result<MarketState, MarketError> {
-        // At time 0 nothing has expired; signatures, versions and hashes are checked as always.
+        // Signatures, versions and hashes are checked as always.
         let mut trusted = TrustedMarket::pin(self.market);
         for version in 1..=ROOTS {
             let Some(root) = self.folder.root(version)? else { break };
-            trusted.update_root(&root, 0)?;
+            trusted.update_root(&root, NO_CLOCK)?;
         }
         let head = self.folder.head()?.ok_or_else(|| missing(&self.folder, "head.cbor"))?;
-        if let HeadOutcome::Fetch { hash, .. } = trusted.update_head(&head, 0)? {
+        if let HeadOutcome::Fetch { hash, .. } = trusted.update_head(&head, NO_CLOCK)? {
             let index = self.folder.blob(&hash, INDEX_BYTES)?;
             let index = index.ok_or_else(|| missing(&self.folder, &format!("blobs/{hash}")))?;
-            trusted.update_index(&index, 0)?;
+            trusted.update_index(&index, NO_CLOCK)?;
         }
-        let releases = read_releases(&self.folder, &trusted)?;
-        Ok(MarketState { trusted, releases })
+        let Some(index) = trusted.index() else {
+            return Err(missing(&self.folder, Index::TYPE));
+        };
+        let read = Catalogue::read(index, |page| self.folder.blob(page, PAGE_BYTES));
+        let catalogue = read.map_err(|error| match error {
+            CatalogueError::Tree(error) => MarketError::Tree(error),
+            CatalogueError::Page(error) => error.into(),
+            CatalogueError::Missing(page) => missing(&self.folder, &format!("blobs/{page}")),
+        })?;
+        Ok(MarketState { trusted, catalogue })
+    }
+
+    /// Makes the changes that `edit` lists, in one index. Which of them are allowed is said at [`Change`].
+    ///
+    /// With too few keys at hand the change is kept as a draft, to be signed by [`MarketFolder::sign`].
+    pub fn change(&self, edits: Vec<Change<'_>>, signers: &Signers<'_>, now: u64) -> Result<Outcome, MarketError> {
+        let _lock = self.folder.lock()?;
+        let state = self.state()?;
+        let mut catalogue = state.catalogue.clone();
+        let mut files = Vec::new();
+        for edit in &edits {
+            files.extend(edit.make(&mut catalogue, now)?);
+        }
+        let mut outcome = Outcome { index: state.index_version(), ..Outcome::default() };
+        if catalogue == state.catalogue {
+            self.folder.write(&files)?; // mends what a disk or a hand has removed
+        } else {
+            self.no_draft()?;
+            state.allows(signers)?;
+            let (draft, pages) = change::draft(&state.trusted, &catalogue, None, now)?;
+            files.extend(pages);
+            outcome = self.finish(&state.trusted, draft, files, signers, now)?;
+        }
+        if outcome.wanting.is_empty() {
+            for edit in &edits {
+                edit.clean(&self.folder, &catalogue)?;
+            }
+        }
+        Ok(outcome)
     }
 
     /// Puts `package` into the market. The same package again changes nothing and says so; another package under the
@@ -219,94 +296,140 @@ impl MarketFolder {
     pub fn publish(
         &self,
         package: &Package,
-        publisher: PublicKey,
+        publisher: &Publisher,
         signers: &Signers<'_>,
         now: u64,
-    ) -> Result<Published, MarketError> {
-        package.check()?;
-        let _lock = self.folder.lock()?;
-        let state = self.state()?;
-        let release = entry::release_of(package, publisher);
-        if let Some(there) = state.releases.iter().find(|there| there.key() == release.key()) {
-            if there.manifest != release.manifest {
-                let (name, version) = (release.name, release.version);
-                return Err(MarketError::VersionTaken { name, version, published: there.manifest });
-            }
-            if there.status != Status::Revoked {
-                self.folder.write(&change::package_files(package))?; // mends what a disk or a hand has removed
-            }
-            return Ok(Published { new: false, release: there.clone(), index: state.index_version() });
-        }
-        let mut releases = state.releases.clone();
-        releases.push(release.clone());
-        let mut files = change::package_files(package);
-        let (index, signed) = change::next(state.trusted, &releases, signers, now)?;
-        files.extend(signed);
-        self.folder.write(&files)?;
-        Ok(Published { new: true, release, index })
+    ) -> Result<Outcome, MarketError> {
+        self.change(vec![Change::Publish { package, publisher }], signers, now)
     }
 
-    /// Yanks, un-yanks or revokes a release. Returns the version of the index that says so; a status that a release has
-    /// already makes no new index. The blobs of a revoked package are removed.
+    /// Yanks, un-yanks or revokes a release. The blobs of a revoked package are removed.
     pub fn set_status(
         &self,
         name: &str,
         version: &str,
         status: Status,
+        reason: &str,
         signers: &Signers<'_>,
         now: u64,
-    ) -> Result<u64, MarketError> {
+    ) -> Result<Outcome, MarketError> {
+        self.change(vec![Change::Status { name, version, status, reason }], signers, now)
+    }
+
+    /// Signs with `draft` what the keys at hand can sign: if that is all, it is published, else kept.
+    fn finish(
+        &self,
+        before: &TrustedMarket,
+        mut draft: Draft,
+        mut files: Vec<FileWrite>,
+        signers: &Signers<'_>,
+        now: u64,
+    ) -> Result<Outcome, MarketError> {
+        let index = before.floor().index.map_or(0, |mark| mark.version) + 1;
+        match draft.sign(before, signers, now)? {
+            Ok(signed) => {
+                files.extend(signed.files);
+                self.folder.write(&files)?;
+                Draft::remove(&self.folder)?;
+                Ok(Outcome { index: signed.version, changed: true, wanting: Vec::new() })
+            }
+            Err(wanting) => {
+                files.extend(draft.files()?);
+                self.folder.write(&files)?;
+                Ok(Outcome { index, changed: true, wanting })
+            }
+        }
+    }
+
+    fn no_draft(&self) -> Result<(), MarketError> {
+        match self.draft()? {
+            Some(index) => Err(MarketError::Draft { index }),
+            None => Ok(()),
+        }
+    }
+
+    /// The number of the index that waits for signatures, if one does.
+    pub fn draft(&self) -> Result<Option<u64>, MarketError> {
+        let Some(draft) = Draft::load(&self.folder)? else { return Ok(None) };
+        Ok(Some(draft.number()?))
+    }
+
+    /// Signs the change that waits with the keys at hand, and publishes it when it has all that it needs. `copies` are
+    /// folders of the same market in which others have signed: their signatures are taken too.
+    pub fn sign(&self, copies: &[PathBuf], signers: &Signers<'_>, now: u64) -> Result<Outcome, MarketError> {
         let _lock = self.folder.lock()?;
+        let none = |path: &Path, reason| MarketError::NoDraft { path: path.to_owned(), reason };
         let state = self.state()?;
-        let (owned_name, owned_version) = (name.to_owned(), version.to_owned());
-        let mut releases = state.releases.clone();
-        let Some(release) = releases.iter_mut().find(|release| release.name == name && release.version == version)
-        else {
-            return Err(MarketError::NotFound { name: owned_name, version: owned_version });
+        let Some(mut draft) = Draft::load(&self.folder)? else {
+            return Err(none(self.folder.path(), "nothing waits for signatures here"));
         };
-        let mut index = state.index_version();
-        if release.status == Status::Revoked && status != Status::Revoked {
-            return Err(MarketError::Revoked { name: owned_name, version: owned_version });
+        for copy in copies {
+            let Some(other) = Draft::load(&PublishedFolder::at(copy))? else {
+                return Err(none(copy, "nothing waits for signatures there"));
+            };
+            if !draft.merge(&other) {
+                return Err(none(copy, "what waits for signatures there is another change"));
+            }
         }
-        if release.status != status {
-            release.status = status;
-            let (next, files) = change::next(state.trusted, &releases, signers, now)?;
-            self.folder.write(&files)?;
-            index = next;
+        if draft.number()? != state.index_version() + 1 {
+            return Err(none(
+                self.folder.path(),
+                "what waits for signatures does not follow the index in use; discard it",
+            ));
         }
-        if status == Status::Revoked {
-            change::remove_revoked(&self.folder, &releases, name, version)?;
-        }
-        Ok(index)
+        self.finish(&state.trusted, draft, Vec::new(), signers, now)
+    }
+
+    /// Gives up the change that waits for signatures. What it would have published stays unlisted.
+    pub fn discard(&self) -> Result<(), MarketError> {
+        let _lock = self.folder.lock()?;
+        Draft::remove(&self.folder)
     }
 
     /// Signs the newest state again, so that it stays fresh: head and index with an index key at hand, else the head
-    /// alone. Returns when the market goes stale now, Unix seconds.
-    pub fn refresh(&self, signers: &Signers<'_>, now: u64) -> Result<u64, MarketError> {
+    /// alone. [`MarketState::stale_from`] says until when.
+    pub fn refresh(&self, signers: &Signers<'_>, now: u64) -> Result<Outcome, MarketError> {
         let _lock = self.folder.lock()?;
         let state = self.state()?;
-        let files = if signers.index.is_empty() {
-            change::renewed_head(state.trusted, signers, now)?
-        } else {
-            change::next(state.trusted, &state.releases, signers, now)?.1
-        };
-        self.folder.write(&files)?;
-        Ok(self.state()?.stale_from())
+        if signers.index.is_empty() {
+            let files = change::renewed_head(state.trusted.clone(), signers, now)?;
+            self.folder.write(&files)?;
+            return Ok(Outcome { index: state.index_version(), changed: true, wanting: Vec::new() });
+        }
+        self.no_draft()?;
+        state.allows(signers)?;
+        let (draft, pages) = change::draft(&state.trusted, &state.catalogue, None, now)?;
+        self.finish(&state.trusted, draft, pages, signers, now)
     }
 
     /// Gives the market new keys: a root signed by the old and the new root keys, then an index and a head signed by
     /// the new ones. With the old index and head keys among `signers` too, readers can follow at every moment in
     /// between; without them (they are lost or stolen) a reader in between finds the old head refused, and comes back.
-    pub fn rotate(&self, roles: Roles, signers: &Signers<'_>, now: u64) -> Result<u64, MarketError> {
+    /// With too few root keys at hand it is kept as a draft.
+    pub fn rotate(&self, roles: Roles, signers: &Signers<'_>, now: u64) -> Result<Outcome, MarketError> {
         let _lock = self.folder.lock()?;
         let state = self.state()?;
-        let (version, files) = change::rotated(state, roles, signers, now)?;
-        self.folder.write(&files)?;
-        Ok(version)
+        self.no_draft()?;
+        let root = change::next_root(&state.trusted, roles.clone(), now)?;
+        let (draft, pages) = change::draft(&state.trusted, &state.catalogue, Some(&root), now)?;
+        if draft.clone().sign(&state.trusted, signers, now)?.is_ok() {
+            // Every key is here: readers are led across.
+            let (index, files) = change::rotated(state, roles, signers, now)?;
+            self.folder.write(&files)?;
+            return Ok(Outcome { index, changed: true, wanting: Vec::new() });
+        }
+        self.finish(&state.trusted, draft, pages, signers, now)
     }
 }
 
 impl MarketState {
+    /// Refuses keys that no role of the market knows.
+    fn allows(&self, signers: &Signers<'_>) -> Result<(), MarketError> {
+        let root = self.trusted.root().ok_or(TrustError::RootVersion { needed: 1, found: 0 })?;
+        change::allowed(&signers.index, &[&root.roles.index], Index::TYPE)?;
+        change::allowed(&signers.head, &[&root.roles.head], Head::TYPE)
+    }
+
     /// Version of the index.
     pub fn index_version(&self) -> u64 {
         self.trusted.index().map_or(0, |index| index.version)
@@ -320,26 +443,4 @@ impl MarketState {
 
 fn missing(folder: &PublishedFolder, file: &str) -> MarketError {
     MarketError::NotAMarket { path: folder.path().to_owned(), missing: file.to_owned() }
-}
-
-/// All releases of the index in use.
-fn read_releases(folder: &PublishedFolder, trusted: &TrustedMarket) -> Result<Vec<Release>, MarketError> {
-    let Some(index) = trusted.index() else {
-        return Err(missing(folder, msm_protocol::document::Index::TYPE));
-    };
-    let mut walk = TreeWalk::all(index);
-    let mut fault = None;
-    let absent = walk.advance(|page| {
-        folder.blob(page, PAGE_BYTES).unwrap_or_else(|e| {
-            fault.get_or_insert(e);
-            None
-        })
-    })?;
-    if let Some(fault) = fault {
-        return Err(fault.into());
-    }
-    if let Some(page) = absent.first() {
-        return Err(missing(folder, &format!("blobs/{page}")));
-    }
-    Ok(walk.releases()?)
 }

@@ -1,25 +1,35 @@
-//! The releases of a market as an ordered tree of content-addressed pages.
+//! What a market lists, as ordered trees of content-addressed pages: its releases, the words that find them, and what it
+//! has revoked.
 //!
-//! Leaves hold releases in the order of [`PageKey`]; inner pages hold the hash and the first key of each page below.
-//! Where a page ends is decided by its content: after [`FILL_MIN`] entries or more, at the first one whose key hashes to
-//! five low zero bits, and at the caps of a page at the latest. So the same set of releases has the same root whatever
-//! the order in which it was edited, and an edit changes only a few pages.
+//! Leaves hold entries in the order of their keys; inner pages hold the hash and the first key of each page below. Where
+//! a page ends is decided by its content: after [`FILL_MIN`] entries or more, at the first one whose key hashes to five
+//! low zero bits, and at the caps of a page at the latest. So the same set of entries has the same root whatever the
+//! order in which it was edited, an edit changes only a few pages, and one entry is found by reading one page a level.
 //!
 //! Readers accept any ordered tree inside the caps: where pages end is the publisher's matter.
 
 mod read;
+mod scope;
 
 use msm_protocol::{
     ContentHash,
     cbor::{self, CborError},
-    document::{Child, Page, PageKey, Release},
+    document::{Child, Entry, Page},
     limits::{PAGE_BYTES, PAGE_ENTRIES, TREE_LEVELS},
 };
 use sha2::{Digest, Sha256};
 
-use crate::entry;
+pub use read::TreeWalk;
+pub use scope::Scope;
 
-pub use read::{Lookup, TreeWalk, lookup};
+/// An entry with its own rules.
+pub trait Leaf: Entry {
+    /// The first of its fields that is out of its rules.
+    fn fault(&self) -> Option<&'static str>;
+
+    /// Names it in errors.
+    fn label(&self) -> String;
+}
 
 /// Entries that a page holds before its end is looked for (the last page of a level may hold fewer). Without it a
 /// publisher who tries out version texts until each one ends a page would make a tree as deep as a list.
@@ -32,13 +42,13 @@ const PAGE_OVERHEAD: usize = 16;
 /// All pages of one tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// The page to begin with; absent when there are no releases.
+    /// The page to begin with; absent when there are no entries.
     pub root: Option<ContentHash>,
     /// Every page once, children before parents.
     pub pages: Vec<(ContentHash, Vec<u8>)>,
 }
 
-/// Why pages are not a tree of releases.
+/// Why pages are not a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeError {
@@ -100,7 +110,7 @@ pub enum TreeError {
         /// The first page below the last allowed level.
         page: ContentHash,
     },
-    /// A release that may not stand in an index.
+    /// An entry that may not stand in an index.
     #[error("page {page}: entry {entry}: bad {field}")]
     Entry {
         /// The page.
@@ -127,40 +137,36 @@ pub enum TreeError {
     /// Asked for the result before every page was there, or after an error.
     #[error("the tree has not been read to its end")]
     Incomplete,
-    /// Releases that cannot be built into a tree.
-    #[error("release {name} {version}: {reason}")]
-    Release {
-        /// Its name.
-        name: String,
-        /// Its version.
-        version: String,
+    /// An entry that cannot be built into a tree.
+    #[error("{entry}: {reason}")]
+    Entries {
+        /// The entry.
+        entry: String,
         /// What is wrong.
         reason: &'static str,
     },
 }
 
-/// Builds the tree of `releases`, given in any order.
-pub fn build(releases: &[Release]) -> Result<Tree, TreeError> {
-    let mut sorted: Vec<&Release> = releases.iter().collect();
-    sorted.sort_by_cached_key(|release| release.key());
-    let refuse = |release: &Release, reason| {
-        Err(TreeError::Release { name: release.name.clone(), version: release.version.clone(), reason })
-    };
-    if let Some(release) = sorted.iter().find(|release| entry::fault(release).is_some()) {
-        return refuse(release, entry::fault(release).unwrap_or_default());
+/// Builds the tree of `entries`, given in any order.
+pub fn build<E: Leaf>(entries: &[E]) -> Result<Tree, TreeError> {
+    let mut sorted: Vec<(E::Key, &E)> = entries.iter().map(|entry| (entry.key(), entry)).collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    let refuse = |entry: &E, reason| Err(TreeError::Entries { entry: entry.label(), reason });
+    if let Some((entry, fault)) = entries.iter().find_map(|entry| Some((entry, entry.fault()?))) {
+        return refuse(entry, fault);
     }
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
-        return refuse(pair[0], "is there twice");
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return refuse(pair[0].1, "is there twice");
     }
     let mut pages = Vec::new();
-    let leaves = sorted.into_iter().map(|release| (release.key(), release.clone())).collect();
-    let mut level = pack_level(leaves, Page::Leaf, &mut pages)?;
+    let leaves = sorted.into_iter().map(|(key, entry)| (key, entry.clone())).collect();
+    let mut level = pack_level(leaves, Page::<E>::Leaf, &mut pages)?;
     for _ in 1..TREE_LEVELS {
         if level.len() <= 1 {
             break;
         }
         let children = level.into_iter().map(|child| (child.first.clone(), child)).collect();
-        level = pack_level(children, Page::Inner, &mut pages)?;
+        level = pack_level(children, Page::<E>::Inner, &mut pages)?;
     }
     match level.as_slice() {
         [] => Ok(Tree::default()),
@@ -170,16 +176,16 @@ pub fn build(releases: &[Release]) -> Result<Tree, TreeError> {
 }
 
 /// Cuts one level into pages, adds them to `pages`, and returns the entries of the level above.
-fn pack_level<T: serde::Serialize>(
-    entries: Vec<(PageKey, T)>,
-    page_of: fn(Vec<T>) -> Page,
+fn pack_level<E: Leaf, T: serde::Serialize>(
+    entries: Vec<(E::Key, T)>,
+    page_of: fn(Vec<T>) -> Page<E>,
     pages: &mut Vec<(ContentHash, Vec<u8>)>,
-) -> Result<Vec<Child>, TreeError> {
+) -> Result<Vec<Child<E::Key>>, TreeError> {
     let mut above = Vec::new();
     let mut open: Vec<T> = Vec::new();
-    let mut first: Option<PageKey> = None;
+    let mut first: Option<E::Key> = None;
     let mut size = PAGE_OVERHEAD;
-    let mut close = |first: &mut Option<PageKey>, open: &mut Vec<T>, size: &mut usize| {
+    let mut close = |first: &mut Option<E::Key>, open: &mut Vec<T>, size: &mut usize| {
         if let Some(first) = first.take() {
             let bytes = encode(&page_of(std::mem::take(open)))?;
             let page = ContentHash::of(&bytes);
@@ -194,7 +200,7 @@ fn pack_level<T: serde::Serialize>(
         if size + entry_size > PAGE_BYTES || open.len() == PAGE_ENTRIES {
             close(&mut first, &mut open, &mut size)?;
         }
-        let ends_page = is_boundary(&key);
+        let ends_page = is_boundary(&encode(&key)?);
         first.get_or_insert(key);
         open.push(entry);
         size += entry_size;
@@ -211,11 +217,7 @@ fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, TreeError> {
 }
 
 /// True for one key in 32, by its hash alone.
-fn is_boundary(key: &PageKey) -> bool {
-    let mut hasher = Sha256::new();
-    hasher.update(key.name.as_bytes());
-    hasher.update([0]);
-    hasher.update(key.version.as_bytes());
-    let digest: [u8; 32] = hasher.finalize().into();
+fn is_boundary(key: &[u8]) -> bool {
+    let digest: [u8; 32] = Sha256::digest(key).into();
     digest[31] & BOUNDARY_MASK == 0
 }

@@ -11,6 +11,7 @@
 //! | market id | a document of another market of the same operator | [`TrustError::MarketMismatch`] |
 //! | root version | skipped or hidden key changes | [`TrustError::RootVersion`] |
 //! | expiry | freezing a device on an old truth | [`TrustError::Expired`] |
+//! | not signed in the future | a wrong clock, here or there, that would make all later documents look expired | [`TrustError::ClockSuspect`] |
 //! | version >= floor | rollback | [`TrustError::Rollback`] |
 //! | same version, same bytes | showing two truths to two devices | [`TrustError::Equivocation`] |
 //! | step | a version so high that no later one can follow | [`TrustError::FastForward`] |
@@ -30,7 +31,7 @@ mod releases;
 use msm_protocol::{
     ContentHash, Envelope, MarketId, PublicKey, Signed, Verified, VerifyError, cbor,
     document::{DOCUMENT_VERSION, Head, Index, Role, Root},
-    limits::{KEYS_PER_ROLE, SIGNATURES, VERSION_STEP},
+    limits::{CLOCK_SKEW, DELEGATIONS, KEYS_PER_ROLE, NAME_BYTES, REVIEWERS, SIGNATURES, VERSION_STEP},
     manifest::is_line,
 };
 
@@ -40,6 +41,8 @@ pub use releases::check_successor;
 
 /// Characters of a market's own name.
 pub const MARKET_NAME_CHARS: usize = 64;
+/// For `now`: dates are not looked at. For what was believed before, and for whoever inspects or renews a market.
+pub const NO_CLOCK: u64 = 0;
 
 /// What became of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +236,7 @@ impl TrustedMarket {
         }
         let mark = Mark { hash: head.hash, version: head.version };
         self.unexpired::<Head>(head.expires, mark, now)?;
+        self.signed_by_now::<Head>(head.issued, now)?;
         self.in_line::<Head>(mark)?;
         if let Some(pending) = self.pending.as_ref().map(|held| &held.document) {
             if head.version < pending.version && Some(mark) != self.floor.index {
@@ -268,9 +272,10 @@ impl TrustedMarket {
         let index: Verified<Index> = self.verify(&envelope, &root.roles.index)?;
         self.same_market::<Index>(&index.market)?;
         format::<Index>(index.v == DOCUMENT_VERSION && index.issued < index.expires)?;
-        format::<Index>(index.names.is_some() == (index.releases > 0))?;
+        format::<Index>(coherent(&index))?;
         let mark = Mark { hash: ContentHash::of(bytes), version: index.version };
         self.unexpired::<Index>(index.expires, mark, now)?;
+        self.signed_by_now::<Index>(index.issued, now)?;
         self.in_line::<Index>(mark)?;
         if let Some(floor) = self.floor.index
             && floor.version.checked_add(1) == Some(index.version)
@@ -393,6 +398,16 @@ impl TrustedMarket {
         Ok(())
     }
 
+    /// Refuses what was signed later than it is: it would move the latest known moment, and with it the end of every
+    /// document, by as much as a clock is wrong (B89).
+    fn signed_by_now<T: Signed>(&self, issued: u64, now: u64) -> Result<(), TrustError> {
+        let latest = self.time(now).saturating_add(CLOCK_SKEW.as_secs());
+        if now == NO_CLOCK || issued <= latest {
+            return Ok(());
+        }
+        Err(TrustError::ClockSuspect { document: T::TYPE, issued, now })
+    }
+
     /// Compares a version with the floor: not below it, the same bytes on it, not far above it.
     fn in_line<T: Signed>(&self, offered: Mark) -> Result<(), TrustError> {
         let trusted = self.floor.index.map_or(0, |mark| mark.version);
@@ -445,6 +460,27 @@ fn takes_over(old: &Root, new: &Root) -> bool {
 fn format<T: Signed>(good: bool) -> Result<(), TrustError> {
     let reason = || "fields that contradict each other or an unknown format version".to_owned();
     if good { Ok(()) } else { Err(TrustError::BadMessage { document: T::TYPE, reason: reason() }) }
+}
+
+/// True when the roots of the trees fit the number of releases, and the rules are within their bounds.
+fn coherent(index: &Index) -> bool {
+    let distinct = |keys: &[PublicKey]| keys.iter().enumerate().all(|(n, key)| !keys[..n].contains(key));
+    let policy = &index.policy;
+    let delegations = &index.delegations;
+    let prefix = |text: &str| {
+        let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (1..=NAME_BYTES).contains(&text.len()) && text.chars().all(name)
+    };
+    index.names.is_some() == (index.releases > 0)
+        && (index.words.is_none() || index.releases > 0)
+        && usize::from(policy.reviews) <= policy.reviewers.len()
+        && policy.reviewers.len() <= REVIEWERS
+        && distinct(&policy.reviewers)
+        && delegations.len() <= DELEGATIONS
+        && delegations.windows(2).all(|pair| pair[0].prefix < pair[1].prefix)
+        && delegations
+            .iter()
+            .all(|one| (1..=KEYS_PER_ROLE).contains(&one.keys.len()) && distinct(&one.keys) && prefix(&one.prefix))
 }
 
 fn well_formed(root: &Root) -> Result<(), TrustError> {

@@ -4,14 +4,19 @@ use std::path::Path;
 
 use msm_protocol::{
     ContentHash, MarketId,
-    document::{Release, Status},
-    limits::{INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES},
+    document::{Index, Release, Status},
+    limits::{INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, REPORT_BYTES},
+    review::Report as ReviewReport,
 };
 use serde::Serialize;
 
 use crate::{
-    Floor, Freshness, HeadOutcome, PublishedFolder, TreeWalk, TrustedMarket, entry,
+    Floor, Freshness, HeadOutcome, PublishedFolder, TrustedMarket,
+    catalogue::{Catalogue, all_releases, all_revocations, all_words, targets_of},
+    entry,
     folder::{FolderError, ROOTS},
+    tree::{Leaf, TreeWalk},
+    words,
 };
 
 /// One thing that was checked.
@@ -114,10 +119,36 @@ fn documents(folder: &PublishedFolder, trusted: &mut TrustedMarket, report: &mut
     Some(())
 }
 
-/// Every page, manifest and variant below the index.
+/// Every page, manifest, variant and review below the index.
 fn packages(folder: &PublishedFolder, trusted: &TrustedMarket, report: &mut Report) {
     let Some(index) = trusted.index() else { return };
-    let mut walk = TreeWalk::all(index);
+    let releases = tree(folder, report, "releases", all_releases(index));
+    let revocations = tree(folder, report, "revocations", all_revocations(index));
+    let mentions = tree(folder, report, "words", all_words(index));
+    let (Some(releases), Some(revocations), Some(mentions)) = (releases, revocations, mentions) else { return };
+    let found = if mentions == words::mentions(&releases) { Ok(()) } else { Err("are not those of the releases") };
+    report.note("words: every service is found by its own words, and by no others", found);
+    for revocation in &revocations {
+        let running = releases
+            .iter()
+            .find(|release| release.status != Status::Revoked && targets_of(release).contains(&revocation.target));
+        let result = running.map_or(Ok(()), |release| Err(format!("{} is not marked as revoked", release.label())));
+        report.note(revocation.label(), result);
+    }
+    let catalogue = Catalogue { releases, revocations, ..Catalogue::default() };
+    for release in &catalogue.releases {
+        if release.status == Status::Revoked {
+            revoked(folder, release, report);
+        } else {
+            report.releases += 1;
+            package(folder, release, report);
+            vouchers(folder, index, release, report);
+        }
+    }
+}
+
+/// All entries of one tree; `None` when it cannot be read.
+fn tree<E: Leaf>(folder: &PublishedFolder, report: &mut Report, what: &str, mut walk: TreeWalk<E>) -> Option<Vec<E>> {
     let mut faults = Vec::new();
     let mut pages = 0;
     let read = walk.advance(|page| {
@@ -127,20 +158,25 @@ fn packages(folder: &PublishedFolder, trusted: &TrustedMarket, report: &mut Repo
     for (page, fault) in faults {
         report.note(format!("page {page}"), Err::<(), _>(fault));
     }
-    let Some(missing) = report.note(format!("tree of {pages} pages, {} releases", index.releases), read) else {
-        return;
-    };
+    let missing = report.note(format!("tree of {what}: {pages} pages"), read)?;
     if !missing.is_empty() {
-        return;
+        return None;
     }
-    let Some(releases) = report.note("tree: complete", walk.releases()) else { return };
-    for release in &releases {
-        if release.status == Status::Revoked {
-            revoked(folder, release, report);
-        } else {
-            report.releases += 1;
-            package(folder, release, report);
-        }
+    report.note(format!("tree of {what}: complete"), walk.entries())
+}
+
+/// What stands beside the market's own word for a release: its publisher's signature and its reviews.
+fn vouchers(folder: &PublishedFolder, index: &Index, release: &Release, report: &mut Report) {
+    let what = format!("{} {}", release.name, release.version);
+    if entry::delegation_of(&index.delegations, &release.name).is_some() {
+        let result = entry::undelegated(&index.delegations, release).map_or(Ok(()), Err);
+        report.note(format!("{what}: signed by whom its name is delegated to"), result);
+    }
+    for review in &release.reviews {
+        let read = present(folder.blob(&review.report, REPORT_BYTES)).and_then(|bytes| {
+            ReviewReport::open(&bytes, &review.reviewer, &release.manifest).map_err(|e| e.to_string())
+        });
+        report.note(format!("{what}: review by {}", review.reviewer), read);
     }
 }
 

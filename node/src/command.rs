@@ -53,6 +53,8 @@ pub enum Command {
     MarketRemove { market: String },
     /// The trusted markets.
     MarketList,
+    /// Copy a whole market (alias or id) into a folder.
+    MarketMirror { market: String, folder: std::path::PathBuf },
     /// Read the markets again that this home publishes, and ask peers for newer indexes of all others.
     MarketRefresh,
     /// Let a service use a part of this device.

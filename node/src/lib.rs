@@ -29,6 +29,7 @@ pub mod repl;
 pub mod resources;
 pub mod speed;
 pub mod store;
+mod whole;
 pub mod workshop;
 
 #[cfg(test)]

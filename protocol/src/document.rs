@@ -1,12 +1,13 @@
 //! What a market signs: [`Root`] (who may sign), [`Index`] (what there is), [`Head`] (which index is newest), and the
-//! [`Page`]s below an index.
+//! [`Page`]s of the three trees below an index: of [`Release`]s, of the [`Mention`]s of words, of [`Revocation`]s.
 //!
 //! Times are Unix seconds. Fields stand in CBOR key order.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    ContentHash, MarketId, PublicKey, Signed,
+    ContentHash, MarketId, PublicKey, Signature, Signed,
     limits::{HEAD_BYTES, INDEX_BYTES, ROOT_BYTES},
 };
 
@@ -59,11 +60,23 @@ impl Signed for Root {
 /// A market's own rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Reviews that a release needs before a node shows it.
+    /// Reviews by different [`Policy::reviewers`] that a release needs before a node shows or installs it.
     pub reviews: u16,
+    /// Whose reviews count, at most [`crate::limits::REVIEWERS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviewers: Vec<PublicKey>,
 }
 
-/// A market's catalogue: small, because the releases lie in a tree of pages below it.
+/// Who alone may bring in services whose names begin with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegation {
+    /// One of these has signed each release ([`Release::signature`]), at most [`crate::limits::KEYS_PER_ROLE`].
+    pub keys: Vec<PublicKey>,
+    /// What the names begin with, or a whole name. Of several that fit, the longest decides.
+    pub prefix: String,
+}
+
+/// A market's catalogue: small, because all that grows with the market lies in trees of pages below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// [`DOCUMENT_VERSION`].
@@ -74,6 +87,9 @@ pub struct Index {
     /// Root page of the tree of releases, absent when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<ContentHash>,
+    /// Root page of the tree of [`Mention`]s, by which services are searched; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<ContentHash>,
     /// When this was signed.
     pub issued: u64,
     /// The market it belongs to.
@@ -82,10 +98,16 @@ pub struct Index {
     pub policy: Policy,
     /// After this, installed services keep running and nothing new installs.
     pub expires: u64,
+    /// Root page of the tree of [`Revocation`]s, absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<ContentHash>,
     /// Counts up by one with each index.
     pub version: u64,
     /// Releases in the tree.
     pub releases: u64,
+    /// Names that are others' to publish, at most [`crate::limits::DELEGATIONS`], in the order of their prefixes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegations: Vec<Delegation>,
 }
 
 impl Signed for Index {
@@ -146,6 +168,9 @@ pub struct Release {
     pub status: Status,
     /// Engines of its variants, in order of preference.
     pub engines: Vec<String>,
+    /// Signed reports about it, at most [`crate::limits::REVIEWS`], each by another reviewer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviews: Vec<Review>,
     /// One line for people.
     pub summary: String,
     /// Semantic version.
@@ -154,39 +179,126 @@ pub struct Release {
     pub manifest: ContentHash,
     /// Who brought it in.
     pub publisher: PublicKey,
+    /// The publisher's own, over [`publication_digest`]; present where a [`Delegation`] asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+}
+
+/// A review in a market's entry: who wrote it, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Review {
+    /// Hash of the envelope of a [`crate::review::Report`], a blob.
+    pub report: ContentHash,
+    /// Whose signature it carries.
+    pub reviewer: PublicKey,
+}
+
+/// What a publisher signs about a release: `SHA-256("msm:publication:1" 0x00 name 0x00 version 0x00 manifest)`. No name
+/// and no version holds a zero byte.
+pub fn publication_digest(name: &str, version: &str, manifest: &ContentHash) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in [b"msm:publication:1", name.as_bytes(), version.as_bytes()] {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    hasher.update(manifest.as_bytes());
+    hasher.finalize().into()
+}
+
+/// One service that a word finds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mention {
+    /// In lower case: of its name, scope or summary.
+    pub word: String,
+    /// The name of the service.
+    pub service: String,
+}
+
+/// What is never to run again, whichever release brings it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The package with this manifest.
+    Package(ContentHash),
+    /// Every release that this key has brought in.
+    Publisher(PublicKey),
+}
+
+/// A revocation: it stays for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// When it was signed for the first time.
+    pub since: u64,
+    /// For people: one line.
+    pub reason: String,
+    /// What is revoked.
+    pub target: Target,
+}
+
+/// An entry of a market's trees.
+pub trait Entry: Clone + Serialize + DeserializeOwned {
+    /// What the entries of its tree are ordered by, each once.
+    type Key: Clone + Ord + std::fmt::Debug + Serialize + DeserializeOwned;
+
+    /// Its place in the tree.
+    fn key(&self) -> Self::Key;
 }
 
 /// A child of an inner page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Child {
+pub struct Child<K> {
     /// Hash of the child page.
     pub page: ContentHash,
     /// The first key below it.
-    pub first: PageKey,
+    pub first: K,
 }
 
-/// What pages are ordered by: name, then version text, both by bytes.
+/// What the tree of releases is ordered by: name, then version text, both by bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PageKey {
+pub struct ReleaseKey {
     /// Service name.
     pub name: String,
     /// Version text.
     pub version: String,
 }
 
-impl Release {
-    /// Its place in the tree.
-    pub fn key(&self) -> PageKey {
-        PageKey { name: self.name.clone(), version: self.version.clone() }
+impl Entry for Release {
+    type Key = ReleaseKey;
+
+    fn key(&self) -> ReleaseKey {
+        ReleaseKey { name: self.name.clone(), version: self.version.clone() }
     }
 }
 
-/// A page of the tree of releases: a blob named by its hash, unsigned, vouched for by the index above it.
+/// Ordered by word, then service name, both by bytes.
+impl Entry for Mention {
+    type Key = Self;
+
+    fn key(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Entry for Revocation {
+    type Key = Target;
+
+    fn key(&self) -> Target {
+        self.target.clone()
+    }
+}
+
+/// A page of one of a market's trees: a blob named by its hash, unsigned, vouched for by the index above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Page {
-    /// Releases in order.
-    Leaf(Vec<Release>),
+#[serde(
+    rename_all = "kebab-case",
+    bound(
+        serialize = "E: Serialize, E::Key: Serialize",
+        deserialize = "E: DeserializeOwned, E::Key: DeserializeOwned"
+    )
+)]
+pub enum Page<E: Entry> {
+    /// Entries in order.
+    Leaf(Vec<E>),
     /// Child pages in order.
-    Inner(Vec<Child>),
+    Inner(Vec<Child<E::Key>>),
 }

@@ -88,6 +88,26 @@ impl Envelope {
         self.sigs.push(KeySignature { key: ByteBuf::from(*key.public().as_bytes()), sig });
     }
 
+    /// Adds the signatures of `other` by keys that have not signed here; false when it is another document.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if (&self.r#type, &self.payload) != (&other.r#type, &other.payload) {
+            return false;
+        }
+        for signature in &other.sigs {
+            if self.sigs.len() < SIGNATURES && !self.sigs.iter().any(|own| own.key == signature.key) {
+                self.sigs.push(signature.clone());
+            }
+        }
+        true
+    }
+
+    /// True when one of its signatures is by `key` and valid.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        let digest = digest(&self.r#type, &self.payload);
+        let by = |signature: &&KeySignature| signature.key.as_slice() == key.as_bytes();
+        self.sigs.iter().filter(by).any(|signature| key.verifies(&digest, &signature.sig))
+    }
+
     /// Reads an envelope of type `T`. Nothing in it is trusted yet.
     pub fn from_slice<T: Signed>(bytes: &[u8]) -> Result<Self, VerifyError> {
         let envelope: Self = cbor::from_slice(bytes, T::LIMIT)?;

@@ -65,6 +65,8 @@ pub struct Offer {
     /// What its tasks do.
     #[serde(default, skip_serializing_if = "TaskOp::is_run")]
     pub op: TaskOp,
+    /// The service: by it the worker finds the release in the market's index without reading all of it.
+    pub name: String,
     /// What the device must meet, now and before each task.
     pub need: Requirements,
     /// The engine that every worker must use; absent when the service's variants give the same bytes.

@@ -22,6 +22,7 @@ pub mod envelope;
 
 pub mod document;
 pub mod manifest;
+pub mod review;
 
 pub mod device;
 pub mod evidence;

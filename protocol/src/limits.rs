@@ -43,18 +43,40 @@ pub const DEVICE_LIST: usize = 16;
 pub const HEAD_BYTES: usize = 1024;
 /// A root envelope (TUF: tens of kilobytes).
 pub const ROOT_BYTES: usize = 64 * 1024;
-/// An index envelope. The index holds only tree roots, so real ones are under 1 KiB.
+/// An index envelope. The index holds tree roots and delegations, so most are under 1 KiB.
 pub const INDEX_BYTES: usize = 64 * 1024;
-/// One page of the index tree.
+/// One page of a market's trees.
 pub const PAGE_BYTES: usize = 64 * 1024;
 /// Entries in one page; with [`ENTRY_BYTES`] it keeps a page far below [`PAGE_BYTES`] in practice.
 pub const PAGE_ENTRIES: usize = 128;
-/// One release entry.
+/// One entry.
 pub const ENTRY_BYTES: usize = 4 * 1024;
-/// Levels of the index tree: 32 entries a page on average give 32^6 releases.
+/// Levels of a market's trees: 32 entries a page on average give 32^6 releases.
 pub const TREE_LEVELS: usize = 6;
-/// Pages a node reads of one market while every page is fetched (search trees replace this). *Judgement.*
-pub const PAGES_PER_MARKET: usize = 4_096;
+/// Pages of one tree that are read by who reads all of it: its operator, a mirror, an inspection. At 48 entries a page
+/// these are three million releases. *Judgement.*
+pub const PAGES_PER_TREE: usize = 65_536;
+/// Pages that one question may take: all versions of one service, or the services that a word finds. *Judgement.*
+pub const PAGES_PER_LOOKUP: usize = 256;
+/// Names that are others' to publish, in one index. *Judgement*: with it an index stays under its limit.
+pub const DELEGATIONS: usize = 128;
+/// Keys whose reviews count in one market.
+pub const REVIEWERS: usize = 64;
+/// Reviews that one release carries.
+pub const REVIEWS: usize = 8;
+/// A review's envelope.
+pub const REPORT_BYTES: usize = 16 * 1024;
+/// Checks told in one review.
+pub const REPORT_CHECKS: usize = 64;
+/// A word that finds a service: longer ones are cut by nobody, they are not indexed.
+pub const WORD_BYTES: usize = 48;
+/// Words that find one service. *Judgement*: name, scope and a summary of one line have fewer.
+pub const WORDS_PER_SERVICE: usize = 32;
+/// Why something was revoked, for people.
+pub const REVOCATION_REASON_CHARS: usize = 200;
+/// Heads of older indexes that a node keeps, to tell whether others were shown another past. *Judgement*: a market that
+/// publishes daily is compared over two months.
+pub const HEADS_KEPT: usize = 64;
 /// Signatures on one envelope; bounds a verification to about a millisecond.
 pub const SIGNATURES: usize = 16;
 /// Keys that may sign for one role.

@@ -56,6 +56,9 @@ pub struct HeadRequest {
     pub root: u64,
     /// The market asked about.
     pub market: MarketId,
+    /// An index that was in use here: its head is asked for too, to tell whether both were shown the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// `/msm/head/1` response. Empty when the peer does not know the market.
@@ -64,6 +67,9 @@ pub struct HeadResponse {
     /// Newest head envelope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ByteBuf>,
+    /// The envelope of the head under which [`HeadRequest::version`] was in use, if that was asked for and is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<ByteBuf>,
     /// Root envelopes in order of version, from the first one asked for; at most
     /// [`crate::limits::ROOTS_PER_RESPONSE`], and as many mean that there may be more.
     pub roots: Vec<ByteBuf>,

@@ -17,6 +17,8 @@ pub enum RefusalCode {
     StaleMarket,
     /// The market has withdrawn this package.
     Revoked,
+    /// Fewer reviews hold than its market asks for.
+    Unreviewed,
     /// The package's bytes are not what was signed, or nothing that runs here.
     BadPackage,
     /// Nobody reachable has the package's bytes.
@@ -56,11 +58,12 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code, in the order of `PROTOCOL.md`.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::UnknownPackage,
         Self::UntrustedMarket,
         Self::StaleMarket,
         Self::Revoked,
+        Self::Unreviewed,
         Self::BadPackage,
         Self::Unavailable,
         Self::BadMessage,
@@ -87,6 +90,7 @@ impl RefusalCode {
             Self::UntrustedMarket => "untrusted-market",
             Self::StaleMarket => "stale-market",
             Self::Revoked => "revoked",
+            Self::Unreviewed => "unreviewed",
             Self::BadPackage => "bad-package",
             Self::Unavailable => "unavailable",
             Self::BadMessage => "bad-message",

@@ -1,19 +1,12 @@
-//! Changes of a market as lists of files in the order in which they must be written. Pure but for [`remove_revoked`].
-
-use std::collections::BTreeSet;
+//! Changes of a market as lists of files in the order in which they must be written. Pure.
 
 use msm_protocol::{
-    ContentHash, Envelope, Manifest, MarketId, SecretKey, Signed,
-    document::{DOCUMENT_VERSION, Head, Index, Policy, Release, Role, Roles, Root, Status},
-    limits::{MANIFEST_BYTES, PAGES_PER_MARKET},
+    ContentHash, Envelope, MarketId, SecretKey, Signed,
+    document::{DOCUMENT_VERSION, Head, Index, Role, Roles, Root},
 };
 
-use super::{HEAD_LIFE, INDEX_LIFE, MarketError, MarketState, ROOT_LIFE, Signers};
-use crate::{
-    Freshness, Package, TreeError, TrustError, TrustedMarket, entry,
-    folder::{FileWrite, FolderError, PublishedFolder},
-    tree,
-};
+use super::{HEAD_LIFE, INDEX_LIFE, MarketError, MarketState, ROOT_LIFE, Signers, draft::Draft};
+use crate::{Freshness, Package, TrustError, TrustedMarket, catalogue::Catalogue, folder::FileWrite};
 
 /// The files of a new, empty market.
 pub(super) fn first(
@@ -30,8 +23,10 @@ pub(super) fn first(
     let bytes = encode::<Root>(&envelope)?;
     let mut trusted = TrustedMarket::pin(market);
     trusted.update_root(&bytes, now)?;
+    let signed = sign_next(&trusted, 1, &Catalogue::default(), signers, now)?;
+    believe(&mut trusted, &signed.head, &signed.index, now)?;
     // The root comes last: a market that was interrupted while it was made is none, and can be made again.
-    let (_, mut files) = next(trusted, &[], signers, now)?;
+    let mut files = signed.into_files();
     files.push(FileWrite::root(1, bytes));
     Ok((market, files))
 }
@@ -43,19 +38,30 @@ pub(super) fn package_files(package: &Package) -> Vec<FileWrite> {
     variants.chain([manifest]).collect()
 }
 
-/// The next index with these releases, and its head. The head comes last.
-pub(super) fn next(
-    mut trusted: TrustedMarket,
-    releases: &[Release],
-    signers: &Signers<'_>,
+/// The next index, unsigned, and the pages below it. `root` is the root that it comes with, if the keys change too.
+pub(super) fn draft(
+    trusted: &TrustedMarket,
+    catalogue: &Catalogue,
+    root: Option<&Root>,
     now: u64,
-) -> Result<(u64, Vec<FileWrite>), MarketError> {
-    let root = trusted.root().ok_or(TrustError::RootVersion { needed: 1, found: 0 })?;
-    allowed(&signers.index, &[&root.roles.index], Index::TYPE)?;
-    allowed(&signers.head, &[&root.roles.head], Head::TYPE)?;
-    let signed = sign_next(&trusted, root.version, releases, signers, now)?;
-    believe(&mut trusted, &signed, now)?;
-    Ok((signed.version, signed.into_files()))
+) -> Result<(Draft, Vec<FileWrite>), MarketError> {
+    let (index, pages) = next_index(trusted, catalogue, now)?;
+    let root = root.map(|root| sign(root, &[])).transpose()?;
+    let pages = pages.into_iter().map(|(hash, bytes)| FileWrite::blob(&hash, bytes)).collect();
+    Ok((Draft { root, index: sign(&index, &[])?, head: None }, pages))
+}
+
+/// The root after the one in use, with other keys.
+pub(super) fn next_root(trusted: &TrustedMarket, roles: Roles, now: u64) -> Result<Root, MarketError> {
+    let old = trusted.root().ok_or(TrustError::RootVersion { needed: 1, found: 0 })?;
+    Ok(Root {
+        v: DOCUMENT_VERSION,
+        name: old.name.clone(),
+        roles,
+        market: Some(trusted.market()),
+        expires: now + ROOT_LIFE,
+        version: old.version + 1,
+    })
 }
 
 /// A new head for the index in use.
@@ -91,17 +97,10 @@ pub(super) fn rotated(
     signers: &Signers<'_>,
     now: u64,
 ) -> Result<(u64, Vec<FileWrite>), MarketError> {
-    let MarketState { trusted: before, releases } = state;
+    let MarketState { trusted: before, catalogue } = state;
     let old = before.root().ok_or(TrustError::RootVersion { needed: 1, found: 0 })?;
-    let version = old.version + 1;
-    let root = Root {
-        v: DOCUMENT_VERSION,
-        name: old.name.clone(),
-        roles,
-        market: Some(before.market()),
-        expires: now + ROOT_LIFE,
-        version,
-    };
+    let root = next_root(&before, roles, now)?;
+    let version = root.version;
     allowed(&signers.root, &[&old.roles.root, &root.roles.root], Root::TYPE)?;
     allowed(&signers.index, &[&old.roles.index, &root.roles.index], Index::TYPE)?;
     allowed(&signers.head, &[&old.roles.head, &root.roles.head], Head::TYPE)?;
@@ -109,55 +108,27 @@ pub(super) fn rotated(
     let mut after = before.clone();
     after.update_root(&root_bytes, now)?;
 
-    let bridge = sign_next(&before, old.version, &releases, signers, now)?;
-    let last = sign_next(&before, version, &releases, signers, now)?;
+    let bridge = sign_next(&before, old.version, &catalogue, signers, now)?;
+    let last = sign_next(&before, version, &catalogue, signers, now)?;
     let mut files = Vec::new();
-    if believe(&mut before.clone(), &bridge, now).is_ok() && believe(&mut after.clone(), &bridge, now).is_ok() {
+    let passes = |trusted: &TrustedMarket| believe(&mut trusted.clone(), &bridge.head, &bridge.index, now).is_ok();
+    if passes(&before) && passes(&after) {
         files.extend(bridge.into_files());
     }
-    believe(&mut after, &last, now)?;
+    believe(&mut after, &last.head, &last.index, now)?;
+    let index = last.version;
     let mut last = last.into_files();
     let head = last.pop();
     files.extend(last);
     files.push(FileWrite::root(version, root_bytes));
     files.extend(head);
-    Ok((version, files))
-}
-
-/// Removes the blobs of a revoked release, but for those that another release still uses.
-pub(super) fn remove_revoked(
-    folder: &PublishedFolder,
-    releases: &[Release],
-    name: &str,
-    version: &str,
-) -> Result<(), MarketError> {
-    let manifest = |release: &Release| -> Result<Option<Manifest>, FolderError> {
-        let bytes = folder.blob(&release.manifest, MANIFEST_BYTES)?;
-        Ok(bytes.and_then(|bytes| entry::open_manifest(release, &bytes).ok()))
-    };
-    let Some(revoked) = releases.iter().find(|release| release.name == name && release.version == version) else {
-        return Ok(());
-    };
-    let gone =
-        manifest(revoked).ok().flatten().map(|manifest| manifest.blobs().collect::<Vec<_>>()).unwrap_or_default();
-    let mut in_use = BTreeSet::new();
-    for release in releases.iter().filter(|release| release.status != Status::Revoked) {
-        if let Some(manifest) = manifest(release)? {
-            in_use.extend(manifest.blobs().map(|(hash, _)| hash));
-        }
-    }
-    for (hash, _) in gone.iter().filter(|(hash, _)| !in_use.contains(hash)) {
-        folder.remove_blob(hash)?;
-    }
-    // Last: it is what leads to the others.
-    folder.remove_blob(&revoked.manifest)?;
-    Ok(())
+    Ok((index, files))
 }
 
 /// An index and its head, encoded.
 struct SignedIndex {
     version: u64,
-    pages: Vec<(ContentHash, Vec<u8>)>,
+    pages: Pages,
     index: Vec<u8>,
     head: Vec<u8>,
 }
@@ -174,28 +145,12 @@ impl SignedIndex {
 fn sign_next(
     trusted: &TrustedMarket,
     root: u64,
-    releases: &[Release],
+    catalogue: &Catalogue,
     signers: &Signers<'_>,
     now: u64,
 ) -> Result<SignedIndex, MarketError> {
-    let tree = tree::build(releases)?;
-    if tree.pages.len() > PAGES_PER_MARKET {
-        return Err(TreeError::TooManyPages { limit: PAGES_PER_MARKET }.into());
-    }
-    let floor = trusted.floor();
-    let (market, issued) = (trusted.market(), now.max(floor.time));
-    let version = floor.index.map_or(0, |mark| mark.version) + 1;
-    let index = Index {
-        v: DOCUMENT_VERSION,
-        prev: floor.index.map(|mark| mark.hash),
-        names: tree.root,
-        issued,
-        market,
-        policy: Policy::default(),
-        expires: issued + INDEX_LIFE,
-        version,
-        releases: releases.len() as u64,
-    };
+    let (index, pages) = next_index(trusted, catalogue, now)?;
+    let (market, issued, version) = (index.market, index.issued, index.version);
     let index = encode::<Index>(&sign(&index, &signers.index)?)?;
     let head = Head {
         v: DOCUMENT_VERSION,
@@ -208,27 +163,52 @@ fn sign_next(
         version,
     };
     let head = encode::<Head>(&sign(&head, &signers.head)?)?;
-    Ok(SignedIndex { version, pages: tree.pages, index, head })
+    Ok(SignedIndex { version, pages, index, head })
+}
+
+/// Pages by their hashes.
+type Pages = Vec<(ContentHash, Vec<u8>)>;
+
+/// The index after the one in use, and its pages.
+fn next_index(trusted: &TrustedMarket, catalogue: &Catalogue, now: u64) -> Result<(Index, Pages), MarketError> {
+    let trees = catalogue.trees()?;
+    let floor = trusted.floor();
+    let issued = now.max(floor.time);
+    let index = Index {
+        v: DOCUMENT_VERSION,
+        prev: floor.index.map(|mark| mark.hash),
+        names: trees.names,
+        words: trees.words,
+        issued,
+        market: trusted.market(),
+        policy: catalogue.policy.clone(),
+        expires: issued + INDEX_LIFE,
+        revoked: trees.revoked,
+        version: floor.index.map_or(0, |mark| mark.version) + 1,
+        releases: catalogue.releases.len() as u64,
+        delegations: catalogue.delegations.clone(),
+    };
+    Ok((index, trees.pages))
 }
 
 /// Does what every user's device will do with these documents.
-fn believe(trusted: &mut TrustedMarket, signed: &SignedIndex, now: u64) -> Result<(), TrustError> {
-    trusted.update_head(&signed.head, now)?;
-    trusted.update_index(&signed.index, now).map(|_| ())
+pub(super) fn believe(trusted: &mut TrustedMarket, head: &[u8], index: &[u8], now: u64) -> Result<(), TrustError> {
+    trusted.update_head(head, now)?;
+    trusted.update_index(index, now).map(|_| ())
 }
 
 /// Refuses keys that no role knows, before they have signed anything.
-fn allowed(keys: &[&SecretKey], roles: &[&Role], role: &'static str) -> Result<(), MarketError> {
+pub(super) fn allowed(keys: &[&SecretKey], roles: &[&Role], role: &'static str) -> Result<(), MarketError> {
     match keys.iter().map(|key| key.public()).find(|key| !roles.iter().any(|role| role.keys.contains(key))) {
         Some(key) => Err(MarketError::WrongKey { key, role }),
         None => Ok(()),
     }
 }
 
-fn sign<T: Signed>(document: &T, keys: &[&SecretKey]) -> Result<Envelope, MarketError> {
+pub(super) fn sign<T: Signed>(document: &T, keys: &[&SecretKey]) -> Result<Envelope, MarketError> {
     Envelope::sign(document, keys).map_err(|e| MarketError::Encode { document: T::TYPE, reason: e.to_string() })
 }
 
-fn encode<T: Signed>(envelope: &Envelope) -> Result<Vec<u8>, MarketError> {
+pub(super) fn encode<T: Signed>(envelope: &Envelope) -> Result<Vec<u8>, MarketError> {
     envelope.to_vec().map_err(|e| MarketError::Encode { document: T::TYPE, reason: e.to_string() })
 }

@@ -29,6 +29,13 @@ impl Operator {
         Signers { root: vec![&self.keys[0]], index: vec![&self.keys[1]], head: vec![&self.keys[2]] }
     }
 
+    /// The files of a change.
+    fn next(&self, state: &MarketState, catalogue: &Catalogue) -> Vec<FileWrite> {
+        let (mut draft, mut files) = change::draft(&state.trusted, catalogue, None, NOW).unwrap();
+        files.extend(draft.sign(&state.trusted, &self.signers(), NOW).unwrap().unwrap().files);
+        files
+    }
+
     /// Writes the first `count` of `files` and half of the next one into a copy of the market; a device that knew the
     /// market before must find it whole, in one of the versions `expected`.
     fn cut_after(&self, count: usize, files: &[FileWrite], expected: &[u64]) -> u64 {
@@ -67,17 +74,17 @@ fn package(version: &str) -> Package {
 #[test]
 fn a_power_cut_while_publishing() {
     let operator = Operator::new();
-    let publisher = operator.keys[0].public();
-    operator.market.publish(&package("1.0.0"), publisher, &operator.signers(), NOW).unwrap();
+    let publisher = Publisher::named(operator.keys[0].public());
+    operator.market.publish(&package("1.0.0"), &publisher, &operator.signers(), NOW).unwrap();
     let state = operator.market.state().unwrap();
     let package = package("1.1.0");
-    let mut releases = state.releases.clone();
-    releases.push(entry::release_of(&package, publisher));
-    let mut files = change::package_files(&package);
-    files.extend(change::next(state.trusted, &releases, &operator.signers(), NOW).unwrap().1);
-    assert_eq!(files.len(), 5, "variant, manifest, page, index, head");
+    let mut catalogue = state.catalogue.clone();
+    let publish = Change::Publish { package: &package, publisher: &publisher };
+    let mut files = publish.make(&mut catalogue, NOW).unwrap();
+    files.extend(operator.next(&state, &catalogue));
+    assert_eq!(files.len(), 6, "variant, manifest, page of releases, page of words, index, head");
     let found: Vec<u64> = (0..=files.len()).map(|count| operator.cut_after(count, &files, &[2, 3])).collect();
-    assert_eq!(found, [2, 2, 2, 2, 2, 3], "only the last file makes it new");
+    assert_eq!(found, [2, 2, 2, 2, 2, 2, 3], "only the last file makes it new");
     // The test can fail: a head before its index is noticed.
     let last = files.len() - 1;
     files.swap(last, last - 1);
@@ -102,12 +109,15 @@ fn a_power_cut_while_a_market_is_made() {
 #[test]
 fn a_power_cut_while_keys_change() {
     let operator = Operator::new();
-    operator.market.publish(&package("1.0.0"), operator.keys[0].public(), &operator.signers(), NOW).unwrap();
+    operator
+        .market
+        .publish(&package("1.0.0"), &Publisher::named(operator.keys[0].public()), &operator.signers(), NOW)
+        .unwrap();
     let keys: Vec<&SecretKey> = operator.keys.iter().collect();
     let new = Signers { root: vec![keys[3]], index: vec![keys[4]], head: vec![keys[5]] };
     let all = Signers { root: vec![keys[0], keys[3]], index: vec![keys[1], keys[4]], head: vec![keys[2], keys[5]] };
-    let (version, files) = change::rotated(operator.market.state().unwrap(), new.roles(), &all, NOW).unwrap();
-    assert_eq!(version, 2);
+    let (index, files) = change::rotated(operator.market.state().unwrap(), new.roles(), &all, NOW).unwrap();
+    assert_eq!(index, 3);
     for count in 0..=files.len() {
         operator.cut_after(count, &files, &[2, 3]);
     }
@@ -116,11 +126,14 @@ fn a_power_cut_while_keys_change() {
 #[test]
 fn a_power_cut_while_a_release_is_withdrawn() {
     let operator = Operator::new();
-    operator.market.publish(&package("1.0.0"), operator.keys[0].public(), &operator.signers(), NOW).unwrap();
+    operator
+        .market
+        .publish(&package("1.0.0"), &Publisher::named(operator.keys[0].public()), &operator.signers(), NOW)
+        .unwrap();
     let state = operator.market.state().unwrap();
-    let mut releases = state.releases.clone();
-    releases[0].status = Status::Yanked;
-    let (_, files) = change::next(state.trusted, &releases, &operator.signers(), NOW).unwrap();
+    let mut catalogue = state.catalogue.clone();
+    catalogue.releases[0].status = Status::Yanked;
+    let files = operator.next(&state, &catalogue);
     for count in 0..=files.len() {
         operator.cut_after(count, &files, &[2, 3]);
     }

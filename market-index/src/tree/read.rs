@@ -2,93 +2,71 @@
 
 use msm_protocol::{
     ContentHash, cbor,
-    document::{Index, Page, PageKey, Release},
-    limits::{PAGE_BYTES, PAGE_ENTRIES, PAGES_PER_MARKET, TREE_LEVELS},
+    document::Page,
+    limits::{PAGE_BYTES, PAGE_ENTRIES, TREE_LEVELS},
 };
 
-use super::TreeError;
-use crate::entry;
-
-/// What one key leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// The release.
-    Found(Box<Release>),
-    /// The market has no such release.
-    Absent,
-    /// This page has to be fetched first.
-    Missing(ContentHash),
-}
-
-/// Finds one release below `root`, reading one page per level. `get` returns a page's bytes if they are at hand.
-pub fn lookup<B: AsRef<[u8]>>(
-    root: Option<&ContentHash>,
-    key: &PageKey,
-    get: impl FnMut(&ContentHash) -> Option<B>,
-) -> Result<Lookup, TreeError> {
-    let mut walk = TreeWalk::begin(root, Scope::Key(key.clone()), None);
-    if let Some(missing) = walk.advance(get)?.into_iter().next() {
-        return Ok(Lookup::Missing(missing));
-    }
-    Ok(walk.releases()?.into_iter().next().map_or(Lookup::Absent, |release| Lookup::Found(Box::new(release))))
-}
-
-/// Which releases a walk looks for.
-#[derive(Debug, Clone)]
-enum Scope {
-    All,
-    Name(String),
-    Key(PageKey),
-}
+use super::{FILL_MIN, Leaf, Scope, TreeError};
 
 /// A page that is still to be read, and what the page above says about it.
 #[derive(Debug)]
-struct Wanted {
+struct Wanted<K> {
     page: ContentHash,
     /// 1 for the root.
     level: usize,
     /// The first key in it; unknown for the root.
-    first: Option<PageKey>,
+    first: Option<K>,
     /// The first key behind it; unknown for the last page of a level.
-    end: Option<PageKey>,
+    end: Option<K>,
 }
 
 /// A part of the tree, in order.
 #[derive(Debug)]
-enum Slot {
-    Wanted(Wanted),
-    Read(Vec<Release>),
+enum Slot<E: Leaf> {
+    Wanted(Wanted<E::Key>),
+    Read(Vec<E>),
 }
 
-/// A walk over a tree (or the part of it that a name needs) that goes on as pages arrive.
+/// A walk over a tree, or over the part of it that a question needs, that goes on as pages arrive.
 ///
 /// Call [`TreeWalk::advance`], fetch the pages that it names, call it again; when it names none, take the
-/// [`TreeWalk::releases`]. At most [`TREE_LEVELS`] rounds are needed. After an error the tree is refused as a whole.
+/// [`TreeWalk::entries`]. A walk over a part reads one page a level, and a few more where the part lies on several: at
+/// most [`TREE_LEVELS`] rounds, unless it is [limited](TreeWalk::at_most). After an error the tree is refused as a whole.
 #[derive(Debug)]
-pub struct TreeWalk {
-    scope: Scope,
-    slots: Vec<Slot>,
-    /// Releases that a whole walk must find.
+pub struct TreeWalk<E: Leaf> {
+    scope: Scope<E>,
+    slots: Vec<Slot<E>>,
+    /// Entries that a whole walk must find.
     expected: Option<u64>,
+    /// Entries after which it ends.
+    most: usize,
+    cut: bool,
     pages: usize,
     leaf_level: Option<usize>,
     failed: bool,
 }
 
-impl TreeWalk {
-    /// Begins to read all releases of a verified index.
-    pub fn all(index: &Index) -> Self {
-        Self::begin(index.names.as_ref(), Scope::All, Some(index.releases))
-    }
-
-    /// Begins to read all versions of one service of a verified index.
-    pub fn name(index: &Index, name: &str) -> Self {
-        Self::begin(index.names.as_ref(), Scope::Name(name.to_owned()), None)
-    }
-
-    fn begin(root: Option<&ContentHash>, scope: Scope, expected: Option<u64>) -> Self {
+impl<E: Leaf> TreeWalk<E> {
+    /// Begins to read what `scope` names of the tree below `root`.
+    pub fn new(root: Option<&ContentHash>, scope: Scope<E>) -> Self {
         let root = root.map(|page| Slot::Wanted(Wanted { page: *page, level: 1, first: None, end: None }));
-        Self { scope, slots: root.into_iter().collect(), expected, pages: 0, leaf_level: None, failed: false }
+        let slots = root.into_iter().collect();
+        Self { scope, slots, expected: None, most: usize::MAX, cut: false, pages: 0, leaf_level: None, failed: false }
+    }
+
+    /// The whole tree must hold this many entries.
+    pub fn expecting(self, entries: u64) -> Self {
+        Self { expected: Some(entries), ..self }
+    }
+
+    /// Ends when this many entries are found, the first in order; [`TreeWalk::is_cut`] says whether there may be more.
+    pub fn at_most(self, entries: usize) -> Self {
+        Self { most: entries, ..self }
+    }
+
+    /// True when it ended before everything was read.
+    pub fn is_cut(&self) -> bool {
+        self.cut || self.found() > self.most as u64
     }
 
     /// Reads every page that `get` has. Returns the pages to fetch next, in order; none when the walk is complete.
@@ -100,30 +78,48 @@ impl TreeWalk {
             return Err(TreeError::Incomplete);
         }
         self.failed = true;
-        let mut todo: Vec<Slot> = std::mem::take(&mut self.slots);
+        let mut todo: Vec<Slot<E>> = std::mem::take(&mut self.slots);
         todo.reverse();
         let mut missing = Vec::new();
+        // Entries found so far, and whether all before this place is read.
+        let (mut found, mut whole) = (0, true);
         while let Some(slot) = todo.pop() {
-            let Slot::Wanted(wanted) = slot else {
-                self.slots.push(slot);
-                continue;
-            };
-            if self.pages + missing.len() == PAGES_PER_MARKET {
-                return Err(TreeError::TooManyPages { limit: PAGES_PER_MARKET });
+            if found >= self.most && whole {
+                self.cut = true;
+                break;
             }
-            let Some(bytes) = get(&wanted.page) else {
-                missing.push(wanted.page);
+            let wanted = match slot {
+                Slot::Wanted(wanted) => wanted,
+                Slot::Read(entries) => {
+                    found += entries.len();
+                    self.slots.push(Slot::Read(entries));
+                    continue;
+                }
+            };
+            if self.pages + missing.len() == self.scope.pages {
+                return Err(TreeError::TooManyPages { limit: self.scope.pages });
+            }
+            // Of a limited walk no more is asked for than it will use.
+            let enough = self.most != usize::MAX && missing.len() * FILL_MIN + found > self.most;
+            let bytes = if enough { None } else { get(&wanted.page) };
+            let Some(bytes) = bytes else {
+                if !enough {
+                    missing.push(wanted.page);
+                }
+                whole = false;
                 self.slots.push(Slot::Wanted(wanted));
                 continue;
             };
             self.pages += 1;
-            match read_page(&wanted, bytes.as_ref())? {
-                Page::Leaf(releases) => {
+            match read_page::<E>(&wanted, bytes.as_ref())? {
+                Page::Leaf(entries) => {
                     let expected = *self.leaf_level.get_or_insert(wanted.level);
                     if wanted.level != expected {
                         return Err(TreeError::Uneven { page: wanted.page, expected, found: wanted.level });
                     }
-                    self.slots.push(Slot::Read(releases.into_iter().filter(|r| self.scope.has(&r.key())).collect()));
+                    let entries: Vec<E> = entries.into_iter().filter(|entry| (self.scope.has)(&entry.key())).collect();
+                    found += entries.len();
+                    self.slots.push(Slot::Read(entries));
                 }
                 Page::Inner(children) => {
                     let ends = children.iter().skip(1).map(|child| Some(child.first.clone()));
@@ -134,7 +130,8 @@ impl TreeWalk {
                         first: Some(child.first),
                         end,
                     });
-                    let below: Vec<_> = below.filter(|child| self.scope.meets(child)).map(Slot::Wanted).collect();
+                    let meets = |page: &Wanted<E::Key>| (self.scope.meets)(page.first.as_ref(), page.end.as_ref());
+                    let below: Vec<_> = below.filter(meets).map(Slot::Wanted).collect();
                     todo.extend(below.into_iter().rev());
                 }
             }
@@ -150,48 +147,30 @@ impl TreeWalk {
         Ok(missing)
     }
 
-    /// The releases in order, once every page has been read.
-    pub fn releases(self) -> Result<Vec<Release>, TreeError> {
+    /// The entries in order, once every page has been read.
+    pub fn entries(self) -> Result<Vec<E>, TreeError> {
         let mut all = Vec::new();
         for slot in self.slots {
             match slot {
-                Slot::Read(releases) if !self.failed => all.extend(releases),
+                Slot::Read(entries) if !self.failed => all.extend(entries),
                 _ => return Err(TreeError::Incomplete),
             }
         }
-        if self.failed { Err(TreeError::Incomplete) } else { Ok(all) }
+        if self.failed {
+            return Err(TreeError::Incomplete);
+        }
+        all.truncate(self.most);
+        Ok(all)
     }
 
     fn found(&self) -> u64 {
-        let count = |slot: &Slot| if let Slot::Read(releases) = slot { releases.len() as u64 } else { 0 };
+        let count = |slot: &Slot<E>| if let Slot::Read(entries) = slot { entries.len() as u64 } else { 0 };
         self.slots.iter().map(count).sum()
     }
 }
 
-impl Scope {
-    fn has(&self, key: &PageKey) -> bool {
-        match self {
-            Self::All => true,
-            Self::Name(name) => key.name == *name,
-            Self::Key(wanted) => key == wanted,
-        }
-    }
-
-    /// True when the page may hold what is looked for.
-    fn meets(&self, page: &Wanted) -> bool {
-        let behind = |name: &str| page.end.as_ref().is_some_and(|end| end.name.as_str() < name);
-        match self {
-            Self::All => true,
-            Self::Name(name) => !behind(name) && page.first.as_ref().is_none_or(|first| first.name <= *name),
-            Self::Key(key) => {
-                page.end.as_ref().is_none_or(|end| key < end) && page.first.as_ref().is_none_or(|first| first <= key)
-            }
-        }
-    }
-}
-
 /// Decodes one page and checks everything that can be known about it: its hash, form, size, order, range and entries.
-fn read_page(wanted: &Wanted, bytes: &[u8]) -> Result<Page, TreeError> {
+fn read_page<E: Leaf>(wanted: &Wanted<E::Key>, bytes: &[u8]) -> Result<Page<E>, TreeError> {
     let page = wanted.page;
     if wanted.level > TREE_LEVELS {
         return Err(TreeError::Depth { page });
@@ -199,9 +178,9 @@ fn read_page(wanted: &Wanted, bytes: &[u8]) -> Result<Page, TreeError> {
     if bytes.len() <= PAGE_BYTES && ContentHash::of(bytes) != page {
         return Err(TreeError::Hash { page });
     }
-    let decoded: Page = cbor::from_slice(bytes, PAGE_BYTES).map_err(|source| TreeError::Cbor { page, source })?;
-    let keys: Vec<PageKey> = match &decoded {
-        Page::Leaf(releases) => releases.iter().map(Release::key).collect(),
+    let decoded: Page<E> = cbor::from_slice(bytes, PAGE_BYTES).map_err(|source| TreeError::Cbor { page, source })?;
+    let keys: Vec<E::Key> = match &decoded {
+        Page::Leaf(entries) => entries.iter().map(E::key).collect(),
         Page::Inner(children) => children.iter().map(|child| child.first.clone()).collect(),
     };
     if keys.len() > PAGE_ENTRIES {
@@ -218,9 +197,9 @@ fn read_page(wanted: &Wanted, bytes: &[u8]) -> Result<Page, TreeError> {
     {
         return Err(TreeError::Range { page });
     }
-    if let Page::Leaf(releases) = &decoded {
-        for (n, release) in releases.iter().enumerate() {
-            if let Some(field) = entry::fault(release) {
+    if let Page::Leaf(entries) = &decoded {
+        for (n, entry) in entries.iter().enumerate() {
+            if let Some(field) = entry.fault() {
                 return Err(TreeError::Entry { page, entry: n + 1, field });
             }
         }

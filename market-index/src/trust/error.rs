@@ -68,6 +68,18 @@ pub enum TrustError {
         /// The latest time known, Unix seconds.
         now: u64,
     },
+    /// Signed at a moment that has not come by this device's clock. One of the two clocks is wrong.
+    #[error(
+        "refused: clock-suspect: this {document} was signed at {issued}, this device's clock says {now} (Unix seconds); set the clock"
+    )]
+    ClockSuspect {
+        /// `head` or `index`.
+        document: &'static str,
+        /// When it was signed, Unix seconds.
+        issued: u64,
+        /// This device's clock, Unix seconds.
+        now: u64,
+    },
     /// Older than what was believed before.
     #[error("refused: rollback {offered}<{trusted}: an older {document} than this device has seen")]
     Rollback {

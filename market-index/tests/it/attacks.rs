@@ -310,7 +310,7 @@ fn two_truths_under_one_version() {
     let forge = Forge::new();
     let (mut device, v8) = forge.device_at(8);
     let mut changed = forge.index(8, None);
-    changed.policy.reviews = 1;
+    changed.policy.reviewers = vec![key(8).public()];
     let other = sign(&changed, &[2]);
     refused(&mut device, &head(&sign(&forge.head(8, &other), &[3])), "equivocation");
     refused(&mut device, &index(&other), "equivocation");
@@ -318,7 +318,7 @@ fn two_truths_under_one_version() {
     let (_, h9) = forge.pair(9, Some(&v8));
     device.update_head(&h9, NOW).unwrap();
     let mut nine = forge.index(9, Some(&v8));
-    nine.policy.reviews = 1;
+    nine.policy.reviewers = vec![key(8).public()];
     let nine = sign(&nine, &[2]);
     refused(&mut device, &head(&sign(&forge.head(9, &nine), &[3])), "equivocation");
     refused(&mut device, &index(&nine), "equivocation");

@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path};
 
-use msm_market_index::{MarketFolder, Package, Signers, TrustedMarket, pack_folder};
+use msm_market_index::{
+    MarketFolder, Package, Publisher, Scope, Signers, TreeError, TreeWalk, TrustedMarket, pack_folder,
+};
 use msm_protocol::{
     ContentHash, Envelope, MarketId, SecretKey, Signed,
-    document::{Head, Index, Policy, Release, Role, Roles, Root, Status},
+    document::{Head, Index, Policy, Release, ReleaseKey, Role, Roles, Root, Status},
 };
 use tempfile::TempDir;
 
@@ -60,12 +62,15 @@ impl Forge {
             v: 1,
             prev: prev.map(ContentHash::of),
             names: None,
+            words: None,
             issued: NOW - DAY,
             market: self.market,
             policy: Policy::default(),
             expires: NOW + 29 * DAY,
+            revoked: None,
             version,
             releases: 0,
+            delegations: vec![],
         }
     }
 
@@ -147,7 +152,9 @@ impl Operator {
     }
 
     pub fn publish(&self, package: &Package) {
-        assert!(self.market.publish(package, key(9).public(), &self.signers(), NOW).unwrap().new);
+        assert!(
+            self.market.publish(package, &Publisher::named(key(9).public()), &self.signers(), NOW).unwrap().changed
+        );
     }
 
     pub fn path(&self) -> &Path {
@@ -168,11 +175,25 @@ pub fn release(name: &str, version: &str) -> Release {
         rating: 6,
         status: Status::Active,
         engines: vec!["js".into()],
+        reviews: vec![],
         summary: "For tests".into(),
         version: version.into(),
         manifest: ContentHash::of(format!("{name} {version}").as_bytes()),
         publisher: key(9).public(),
+        signature: None,
     }
+}
+
+/// Finds one release below `root`, reading one page a level.
+pub fn lookup<B: AsRef<[u8]>>(
+    root: Option<&ContentHash>,
+    key: &ReleaseKey,
+    get: impl FnMut(&ContentHash) -> Option<B>,
+) -> Result<Option<Release>, TreeError> {
+    let mut walk = TreeWalk::new(root, Scope::key(key.clone()));
+    // With pages missing it is incomplete.
+    walk.advance(get)?;
+    Ok(walk.entries()?.into_iter().next())
 }
 
 /// Copies a folder's files, in another order and with other times than the original's.

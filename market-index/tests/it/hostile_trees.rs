@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 
-use msm_market_index::{
-    TreeError, TreeWalk,
-    tree::{Lookup, build, lookup},
-};
+use msm_market_index::{TreeError, catalogue::all_releases, tree::build};
 use msm_protocol::{
     ContentHash, cbor,
-    document::{Child, Index, Page, PageKey, Release, Status},
-    limits::{PAGE_BYTES, PAGE_ENTRIES, PAGES_PER_MARKET, TREE_LEVELS},
+    document::{Child, Entry as _, Index, Page, Release, ReleaseKey, Status},
+    limits::{PAGE_BYTES, PAGE_ENTRIES, PAGES_PER_TREE, TREE_LEVELS},
 };
 
-use crate::fixture::{Forge, release};
+use crate::fixture::{Forge, lookup, release};
 
 #[derive(Default)]
 struct Pages(HashMap<ContentHash, Vec<u8>>);
@@ -30,14 +27,14 @@ impl Pages {
 
     fn inner(&mut self, children: &[(&Release, ContentHash)]) -> ContentHash {
         let children = children.iter().map(|(first, page)| Child { page: *page, first: first.key() }).collect();
-        self.add_bytes(cbor::to_vec(&Page::Inner(children)).unwrap())
+        self.add_bytes(cbor::to_vec(&Page::<Release>::Inner(children)).unwrap())
     }
 
     fn walk(&self, root: ContentHash, releases: u64) -> Result<Vec<Release>, TreeError> {
         let index = Index { names: Some(root), releases, ..Forge::new().index(1, None) };
-        let mut walk = TreeWalk::all(&index);
+        let mut walk = all_releases(&index);
         assert_eq!(walk.advance(|page| self.0.get(page))?, vec![]);
-        walk.releases()
+        walk.entries()
     }
 }
 
@@ -182,23 +179,23 @@ fn one_page_in_two_places_is_refused() {
 #[test]
 fn a_tree_with_more_pages_than_anybody_reads_is_refused() {
     let mut pages = Pages::default();
-    let all: Vec<Release> = (0..PAGES_PER_MARKET).map(|n| release(&format!("a{n:05}"), "1.0.0")).collect();
+    let all: Vec<Release> = (0..PAGES_PER_TREE).map(|n| release(&format!("a{n:06}"), "1.0.0")).collect();
     let mut level: Vec<(&Release, ContentHash)> =
         all.iter().map(|one| (one, pages.leaf(std::slice::from_ref(one)))).collect();
     while level.len() > 1 {
         level = level.chunks(PAGE_ENTRIES).map(|children| (children[0].0, pages.inner(children))).collect();
     }
     let root = level[0].1;
-    let refused = TreeError::TooManyPages { limit: PAGES_PER_MARKET };
+    let refused = TreeError::TooManyPages { limit: PAGES_PER_TREE };
     assert_eq!(pages.walk(root, all.len() as u64), Err(refused.clone()));
 
     // The same while pages are still to come: what a walk asks for is bounded too.
     let index = Index { names: Some(root), releases: all.len() as u64, ..Forge::new().index(1, None) };
     let inner = |page: &ContentHash| {
         let bytes = pages.0.get(page)?;
-        matches!(cbor::from_slice(bytes, PAGE_BYTES), Ok(Page::Inner(_))).then_some(bytes)
+        matches!(cbor::from_slice(bytes, PAGE_BYTES), Ok(Page::<Release>::Inner(_))).then_some(bytes)
     };
-    assert_eq!(TreeWalk::all(&index).advance(inner), Err(refused));
+    assert_eq!(all_releases(&index).advance(inner), Err(refused));
 }
 
 #[test]
@@ -216,13 +213,13 @@ fn a_refused_walk_stays_refused() {
     let mut pages = Pages::default();
     let page = pages.leaf(&[b, a]);
     let index = Index { names: Some(page), releases: 2, ..Forge::new().index(1, None) };
-    let mut walk = TreeWalk::all(&index);
+    let mut walk = all_releases(&index);
     assert!(matches!(walk.advance(|page| pages.0.get(page)), Err(TreeError::Unsorted { .. })));
     assert_eq!(walk.advance(|page| pages.0.get(page)), Err(TreeError::Incomplete));
-    assert_eq!(walk.releases(), Err(TreeError::Incomplete));
-    let mut begun = TreeWalk::all(&index);
+    assert_eq!(walk.entries(), Err(TreeError::Incomplete));
+    let mut begun = all_releases(&index);
     assert_eq!(begun.advance(|_| None::<Vec<u8>>), Ok(vec![page]));
-    assert_eq!(begun.releases(), Err(TreeError::Incomplete));
+    assert_eq!(begun.entries(), Err(TreeError::Incomplete));
 }
 
 /// B35: names that are paths, devices, too long or not what they look like end at the page that holds them.
@@ -254,7 +251,7 @@ fn b35_names_that_could_reach_a_file_or_a_terminal_are_refused() {
         let mut pages = Pages::default();
         let page = pages.leaf(&[release(name, "1.0.0")]);
         assert_eq!(pages.walk(page, 1), Err(TreeError::Entry { page, entry: 1, field: "name" }), "{name:?}");
-        let key = PageKey { name: name.into(), version: "1.0.0".into() };
+        let key = ReleaseKey { name: name.into(), version: "1.0.0".into() };
         assert!(lookup(Some(&page), &key, |page| pages.0.get(page)).is_err(), "{name:?}");
     }
 }
@@ -296,7 +293,7 @@ fn every_other_field_of_an_entry_has_its_rules() {
     let mut revoked = release("good", "1.0.0");
     revoked.status = Status::Revoked;
     let page = pages.leaf(std::slice::from_ref(&revoked));
-    assert_eq!(lookup(Some(&page), &revoked.key(), |page| pages.0.get(page)), Ok(Lookup::Found(Box::new(revoked))));
+    assert_eq!(lookup(Some(&page), &revoked.key(), |page| pages.0.get(page)), Ok(Some(revoked)));
 }
 
 proptest::proptest! {

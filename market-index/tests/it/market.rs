@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use msm_market_index::{
-    Freshness, HeadOutcome, MarketError, MarketFolder, PublishedFolder, Signers, TrustError, TrustedMarket,
+    Freshness, HeadOutcome, MarketError, MarketFolder, PublishedFolder, Publisher, Signers, TrustError, TrustedMarket,
     folder::FolderError, market::ROOT_LIFE, resolve, verify_folder,
 };
 use msm_protocol::{
@@ -48,8 +48,8 @@ fn a_published_package_is_found_and_its_bytes_are_there() {
     operator.publish(&one);
     operator.publish(&two);
     let state = operator.market.state().unwrap();
-    assert_eq!((state.index_version(), state.releases.len()), (3, 2));
-    let found = resolve(&state.releases, "two@2").unwrap();
+    assert_eq!((state.index_version(), state.catalogue.releases.len()), (3, 2));
+    let found = resolve(&state.catalogue.releases, "two@2").unwrap();
     assert_eq!((found.manifest, found.publisher), (two.hash, key(9).public()));
     let folder = PublishedFolder::at(operator.path());
     assert_eq!(folder.blob(&two.hash, MANIFEST_BYTES).unwrap(), Some(two.manifest_bytes.clone()));
@@ -64,20 +64,27 @@ fn a_version_means_the_same_bytes_for_ever() {
     operator.publish(&first);
     let head = fs::read(operator.path().join("head.cbor")).unwrap();
 
-    let again = operator.market.publish(&first, key(8).public(), &operator.signers(), NOW + 5).unwrap();
-    assert_eq!((again.new, again.index, again.release.publisher), (false, 2, key(9).public()));
+    let again =
+        operator.market.publish(&first, &Publisher::named(key(8).public()), &operator.signers(), NOW + 5).unwrap();
+    assert_eq!((again.changed, again.index), (false, 2));
     let changed = package("one", "1.0.0", "2");
-    let error = operator.market.publish(&changed, key(9).public(), &operator.signers(), NOW).unwrap_err();
+    let error =
+        operator.market.publish(&changed, &Publisher::named(key(9).public()), &operator.signers(), NOW).unwrap_err();
     assert!(matches!(&error, MarketError::VersionTaken { published, .. } if *published == first.hash), "{error}");
     assert_eq!(fs::read(operator.path().join("head.cbor")).unwrap(), head, "nothing was signed");
 
     // Not even after it was withdrawn.
     for status in [Status::Yanked, Status::Revoked] {
-        operator.market.set_status("one", "1.0.0", status, &operator.signers(), NOW).unwrap();
-        let error = operator.market.publish(&changed, key(9).public(), &operator.signers(), NOW).unwrap_err();
+        operator.market.set_status("one", "1.0.0", status, "bad", &operator.signers(), NOW).unwrap();
+        let error = operator
+            .market
+            .publish(&changed, &Publisher::named(key(9).public()), &operator.signers(), NOW)
+            .unwrap_err();
         assert!(matches!(error, MarketError::VersionTaken { .. }), "{error}");
-        let same = operator.market.publish(&first, key(9).public(), &operator.signers(), NOW).unwrap();
-        assert_eq!((same.new, same.release.status), (false, status), "publishing again does not bring it back");
+        let same =
+            operator.market.publish(&first, &Publisher::named(key(9).public()), &operator.signers(), NOW).unwrap();
+        let there = operator.market.state().unwrap().catalogue.releases[0].status;
+        assert_eq!((same.changed, there), (false, status), "publishing again does not bring it back");
     }
     assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
 }
@@ -88,7 +95,8 @@ fn a_package_that_does_not_hold_together_is_not_published() {
     let operator = Operator::new();
     let (one, two) = (package("one", "1.0.0", "1"), package("two", "1.0.0", "2"));
     let mixed = msm_market_index::Package { blobs: two.blobs, ..one };
-    let error = operator.market.publish(&mixed, key(9).public(), &operator.signers(), NOW).unwrap_err();
+    let error =
+        operator.market.publish(&mixed, &Publisher::named(key(9).public()), &operator.signers(), NOW).unwrap_err();
     assert!(matches!(error, MarketError::Pack(_)), "{error}");
     assert_eq!(operator.market.state().unwrap().index_version(), 1);
 }
@@ -102,7 +110,13 @@ fn publishing_again_mends_a_lost_blob() {
     for damage in [None, Some("tampered")] {
         damage.map_or_else(|| fs::remove_file(&blob), |bytes| fs::write(&blob, bytes)).unwrap();
         assert!(!verify_folder(operator.path(), operator.market.share(), NOW).passed());
-        assert!(!operator.market.publish(&one, key(9).public(), &operator.signers(), NOW).unwrap().new);
+        assert!(
+            !operator
+                .market
+                .publish(&one, &Publisher::named(key(9).public()), &operator.signers(), NOW)
+                .unwrap()
+                .changed
+        );
         assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
     }
 }
@@ -115,13 +129,13 @@ fn yank_and_revoke() {
     operator.publish(&old);
     operator.publish(&new);
     operator.publish(&package("two", "1.0.0", shared));
-    let set = |version, status| operator.market.set_status("one", version, status, &operator.signers(), NOW);
+    let set = |version, status| operator.market.set_status("one", version, status, "bad", &operator.signers(), NOW);
     let picked = || {
-        let releases = operator.market.state().unwrap().releases;
+        let releases = operator.market.state().unwrap().catalogue.releases;
         resolve(&releases, "one").map(|found| found.version.clone())
     };
-    assert_eq!(set("2.0.0", Status::Yanked).unwrap(), 5);
-    assert_eq!(set("2.0.0", Status::Yanked).unwrap(), 5, "no new index for what is so already");
+    assert_eq!(set("2.0.0", Status::Yanked).unwrap().index, 5);
+    assert_eq!(set("2.0.0", Status::Yanked).unwrap().index, 5, "no new index for what is so already");
     assert_eq!(picked().as_deref(), Ok("1.0.0"));
     set("2.0.0", Status::Active).unwrap();
     assert_eq!(picked().as_deref(), Ok("2.0.0"));
@@ -146,15 +160,14 @@ fn keys_of_other_roles_sign_nothing() {
     let (root, index, head, other) = (key(1), key(2), key(3), key(7));
     let one = package("one", "1.0.0", "1");
     let before = fs::read(operator.path().join("head.cbor")).unwrap();
-    let cases: [(Signers<'_>, &str); 5] = [
+    let cases: [(Signers<'_>, &str); 3] = [
         (Signers { index: vec![&other], head: vec![&head], root: vec![] }, "wrong key"),
         (Signers { index: vec![&index], head: vec![&other], root: vec![] }, "wrong key"),
         (Signers { index: vec![&root], head: vec![&root], root: vec![&root] }, "wrong key"),
-        (Signers { index: vec![], head: vec![&head], root: vec![] }, "refused: untrusted-market"),
-        (Signers { index: vec![&index], head: vec![], root: vec![] }, "refused: untrusted-market"),
     ];
     for (signers, expected) in cases {
-        let error = operator.market.publish(&one, other.public(), &signers, NOW).unwrap_err().to_string();
+        let error =
+            operator.market.publish(&one, &Publisher::named(other.public()), &signers, NOW).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
     assert_eq!(fs::read(operator.path().join("head.cbor")).unwrap(), before);
@@ -173,9 +186,13 @@ fn thresholds_above_one_take_several_keys() {
     let both = Signers { index: vec![&i, &j], ..one.clone() };
     let market = MarketFolder::init_with(folder.path(), "Two Keys", roles, &both, NOW).unwrap();
     let package = package("one", "1.0.0", "1");
-    let error = market.publish(&package, r.public(), &one, NOW).unwrap_err();
-    assert!(matches!(error, MarketError::Trust(TrustError::Threshold { valid: 1, threshold: 2, .. })), "{error}");
-    assert!(market.publish(&package, r.public(), &both, NOW).unwrap().new);
+    let waiting = market.publish(&package, &Publisher::named(r.public()), &one, NOW).unwrap();
+    let texts: Vec<String> = waiting.wanting.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["index: 1 of 2 signatures", "head: 0 of 1 signatures"]);
+    assert_eq!(waiting.wanting[0].missing, [key(12).public()]);
+    assert_eq!(market.state().unwrap().index_version(), 1, "nobody sees it");
+    market.discard().unwrap();
+    assert!(market.publish(&package, &Publisher::named(r.public()), &both, NOW).unwrap().changed);
 }
 
 #[test]
@@ -185,14 +202,17 @@ fn refreshing_keeps_a_market_fresh() {
     let mut device = TrustedMarket::pin(operator.market.share());
     assert_eq!(follow(&mut device, operator.path(), NOW), Ok(2));
     let soon = NOW + 20 * DAY;
-    assert_eq!(operator.market.refresh(&operator.signers(), soon).unwrap(), soon + 30 * DAY);
+    operator.market.refresh(&operator.signers(), soon).unwrap();
+    let until = || operator.market.state().unwrap().stale_from();
+    assert_eq!(until(), soon + 30 * DAY);
     assert_eq!(follow(&mut device, operator.path(), soon), Ok(3));
     assert_eq!(device.freshness(soon + 29 * DAY), Freshness::Fresh);
 
     // The head key alone makes the head newer, but not the index.
     let head = key(3);
     let online = Signers { head: vec![&head], ..Signers::default() };
-    assert_eq!(operator.market.refresh(&online, soon + DAY).unwrap(), soon + 30 * DAY);
+    operator.market.refresh(&online, soon + DAY).unwrap();
+    assert_eq!(until(), soon + 30 * DAY);
     assert_eq!(follow(&mut device, operator.path(), soon + DAY), Ok(3));
     assert_eq!(device.head().map(|head| head.issued), Some(soon + DAY));
     let late = operator.market.refresh(&online, soon + 31 * DAY).unwrap_err().to_string();
@@ -216,7 +236,7 @@ fn an_operators_clock_may_go_wrong() {
     follow(&mut device, operator.path(), NOW).unwrap();
     for (n, now) in [NOW, NOW, NOW - 100 * DAY, 0].into_iter().enumerate() {
         let one = package("one", &format!("1.0.{n}"), &n.to_string());
-        operator.market.publish(&one, key(9).public(), &operator.signers(), now).unwrap();
+        operator.market.publish(&one, &Publisher::named(key(9).public()), &operator.signers(), now).unwrap();
         assert_eq!(follow(&mut device, operator.path(), NOW), Ok(n as u64 + 2));
         assert_eq!(device.freshness(NOW), Freshness::Fresh);
     }
@@ -237,14 +257,17 @@ fn new_keys_for_a_market() {
     let keys: Vec<SecretKey> = [1, 2, 3, 21, 22, 23].map(key).into();
     let roles = Roles { root: role(&[21], 1), index: role(&[22], 1), head: role(&[23], 1) };
     let without_old = Signers { root: vec![&keys[3]], index: vec![&keys[4]], head: vec![&keys[5]] };
-    let refused = operator.market.rotate(roles.clone(), &without_old, NOW).unwrap_err().to_string();
-    assert!(refused.starts_with("refused: untrusted-market"), "{refused}");
+    let waiting = operator.market.rotate(roles.clone(), &without_old, NOW).unwrap();
+    assert_eq!(waiting.wanting[0].to_string(), "root: 0 of 1 signatures");
+    assert_eq!(follow(&mut device, operator.path(), NOW), Ok(2), "nobody sees it");
+    operator.market.discard().unwrap();
 
     // The index and head keys were stolen: only the root key is needed besides the new ones.
     let stolen = Signers { root: vec![&keys[0], &keys[3]], index: vec![&keys[4]], head: vec![&keys[5]] };
-    assert_eq!(operator.market.rotate(roles, &stolen, NOW).unwrap(), 2);
+    assert!(operator.market.rotate(roles, &stolen, NOW).unwrap().wanting.is_empty());
+    assert_eq!(operator.market.state().unwrap().trusted.root().unwrap().version, 2);
     assert_eq!(follow(&mut device, operator.path(), NOW), Ok(3));
-    assert_eq!(operator.market.state().unwrap().releases.len(), 1);
+    assert_eq!(operator.market.state().unwrap().catalogue.releases.len(), 1);
     let old = operator.market.refresh(&operator.signers(), NOW).unwrap_err();
     assert!(matches!(old, MarketError::WrongKey { .. }), "{old}");
     operator.market.refresh(&without_old, NOW).unwrap();
@@ -257,7 +280,7 @@ fn new_keys_for_a_market() {
     // A year later the same keys go on under a new root.
     let later = NOW + 400 * DAY;
     let same = Roles { root: role(&[21], 1), index: role(&[22], 1), head: role(&[23], 1) };
-    assert_eq!(operator.market.rotate(same, &without_old, later).unwrap(), 3);
+    assert!(operator.market.rotate(same, &without_old, later).unwrap().wanting.is_empty());
     assert_eq!(follow(&mut device, operator.path(), later), Ok(5));
     assert_eq!(device.freshness(later), Freshness::Fresh);
 }
@@ -267,7 +290,12 @@ fn two_operators_at_once_do_not_sign_two_truths() {
     let operator = Operator::new();
     let lock = fs::File::options().write(true).open(operator.path().join(".lock")).unwrap();
     lock.lock().unwrap();
-    let busy = operator.market.publish(&package("one", "1.0.0", "1"), key(9).public(), &operator.signers(), NOW);
+    let busy = operator.market.publish(
+        &package("one", "1.0.0", "1"),
+        &Publisher::named(key(9).public()),
+        &operator.signers(),
+        NOW,
+    );
     assert!(matches!(busy, Err(MarketError::Folder(FolderError::Busy { .. }))), "{busy:?}");
     drop(lock);
 
@@ -278,16 +306,21 @@ fn two_operators_at_once_do_not_sign_two_truths() {
             scope.spawn(move || {
                 let package = package(&format!("service-{n}"), "1.0.0", &n.to_string());
                 loop {
-                    match operator.market.publish(&package, key(9).public(), &operator.signers(), NOW) {
+                    match operator.market.publish(
+                        &package,
+                        &Publisher::named(key(9).public()),
+                        &operator.signers(),
+                        NOW,
+                    ) {
                         Err(MarketError::Folder(FolderError::Busy { .. })) => std::thread::yield_now(),
-                        done => break assert!(done.unwrap().new),
+                        done => break assert!(done.unwrap().changed),
                     }
                 }
             });
         }
     });
     let state = operator.market.state().unwrap();
-    assert_eq!((state.index_version(), state.releases.len()), (9, 8));
+    assert_eq!((state.index_version(), state.catalogue.releases.len()), (9, 8));
     assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
 }
 
@@ -331,7 +364,10 @@ fn a_damaged_market_is_not_changed() {
             copy(good.path(), operator.path());
             let path = operator.path().join(file);
             damage.map_or_else(|| fs::remove_file(&path), |bytes| fs::write(&path, bytes)).unwrap();
-            let error = operator.market.publish(&package, key(9).public(), &operator.signers(), NOW).unwrap_err();
+            let error = operator
+                .market
+                .publish(&package, &Publisher::named(key(9).public()), &operator.signers(), NOW)
+                .unwrap_err();
             assert!(!error.to_string().is_empty());
             assert!(MarketFolder::open(operator.path()).is_err(), "{file}");
         }

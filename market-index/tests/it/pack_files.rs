@@ -122,7 +122,7 @@ fn a_published_market_is_checked_to_the_last_file_and_a_revoked_one_loses_them()
     assert!(report.checks.iter().any(|check| check.what.ends_with("asset words/de.txt") && check.fault.is_some()));
     std::fs::write(&asset, "eins\n").unwrap();
 
-    operator.market.set_status("parts", "1.0.0", Status::Revoked, &operator.signers(), NOW).unwrap();
+    operator.market.set_status("parts", "1.0.0", Status::Revoked, "bad", &operator.signers(), NOW).unwrap();
     for (hash, _) in &package.blobs {
         assert!(!blob(operator.path(), hash).exists(), "{hash} is still there");
     }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use msm_market_index::{
-    TreeWalk,
-    tree::{Lookup, Tree, build, lookup},
+    Scope, TreeWalk,
+    catalogue::all_releases,
+    tree::{Tree, build},
 };
 use msm_protocol::{
     ContentHash, cbor,
-    document::{Index, Page, PageKey, Release},
+    document::{Entry as _, Index, Page, Release, ReleaseKey},
     limits::{PAGE_BYTES, PAGE_ENTRIES, TREE_LEVELS},
 };
 use proptest::prelude::*;
 
-use crate::fixture::{Forge, release};
+use crate::fixture::{Forge, lookup, release};
 
 fn index_of(tree: &Tree, releases: u64) -> Index {
     Index { names: tree.root, releases, ..Forge::new().index(1, None) }
@@ -28,7 +29,7 @@ fn many(count: usize) -> Vec<Release> {
 }
 
 /// Releases with few different names and versions, so that sets overlap; as a map, which is what the tree must equal.
-fn releases() -> impl Strategy<Value = BTreeMap<PageKey, Release>> {
+fn releases() -> impl Strategy<Value = BTreeMap<ReleaseKey, Release>> {
     let one = ("[a-d][a-d]{1,3}", 0..4u8, 0..3u8)
         .prop_map(|(name, major, minor)| release(&name, &format!("{major}.{minor}.0")));
     prop::collection::vec(one, 0..300).prop_map(|all| all.into_iter().map(|one| (one.key(), one)).collect())
@@ -55,18 +56,18 @@ proptest! {
         let tree = build(&all).unwrap();
         let pages = store(&tree);
         for key in map.keys().step_by(17).chain(others.keys().step_by(23)) {
-            let expected = map.get(key).map_or(Lookup::Absent, |found| Lookup::Found(Box::new(found.clone())));
-            prop_assert_eq!(lookup(tree.root.as_ref(), key, |page| pages.get(page)).unwrap(), expected);
+            let found = lookup(tree.root.as_ref(), key, |page| pages.get(page)).unwrap();
+            prop_assert_eq!(found.as_ref(), map.get(key));
         }
         let index = index_of(&tree, all.len() as u64);
-        let mut walk = TreeWalk::all(&index);
+        let mut walk = all_releases(&index);
         prop_assert_eq!(walk.advance(|page| pages.get(page)).unwrap(), vec![]);
-        prop_assert_eq!(walk.releases().unwrap(), all);
+        prop_assert_eq!(walk.entries().unwrap(), all);
         for name in map.keys().step_by(31).chain(others.keys().step_by(41)).map(|key| &key.name).collect::<BTreeSet<_>>() {
-            let mut walk = TreeWalk::name(&index, name);
+            let mut walk = TreeWalk::new(index.names.as_ref(), Scope::name(name));
             prop_assert_eq!(walk.advance(|page| pages.get(page)).unwrap(), vec![]);
             let expected: Vec<Release> = map.values().filter(|release| release.name == *name).cloned().collect();
-            prop_assert_eq!(walk.releases().unwrap(), expected);
+            prop_assert_eq!(walk.entries().unwrap(), expected);
         }
     }
 
@@ -78,7 +79,7 @@ proptest! {
         let whole = store(&tree);
         let mut here: HashMap<_, _> =
             tree.pages.iter().zip(keep).filter(|(_, keep)| *keep).map(|(page, _)| page.clone()).collect();
-        let mut walk = TreeWalk::all(&index_of(&tree, all.len() as u64));
+        let mut walk = all_releases(&index_of(&tree, all.len() as u64));
         let mut rounds = 0;
         loop {
             let missing = walk.advance(|page| here.get(page)).unwrap();
@@ -92,19 +93,19 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds <= TREE_LEVELS);
         }
-        prop_assert_eq!(walk.releases().unwrap(), all);
+        prop_assert_eq!(walk.entries().unwrap(), all);
     }
 }
 
 #[test]
 fn an_empty_market_has_no_tree() {
-    let tree = build(&[]).unwrap();
+    let tree = build::<Release>(&[]).unwrap();
     assert_eq!(tree, Tree::default());
     let key = release("any", "1.0.0").key();
-    assert_eq!(lookup(None, &key, |_| None::<Vec<u8>>), Ok(Lookup::Absent));
-    let mut walk = TreeWalk::all(&index_of(&tree, 0));
+    assert_eq!(lookup(None, &key, |_| None::<Vec<u8>>), Ok(None));
+    let mut walk = all_releases(&index_of(&tree, 0));
     assert_eq!(walk.advance(|_| None::<Vec<u8>>), Ok(vec![]));
-    assert_eq!(walk.releases(), Ok(vec![]));
+    assert_eq!(walk.entries(), Ok(vec![]));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn pages_stay_inside_their_caps_and_the_tree_stays_flat() {
     let mut page = tree.root;
     while let Some(hash) = page {
         levels += 1;
-        page = match cbor::from_slice::<Page>(&pages[&hash], PAGE_BYTES).unwrap() {
+        page = match cbor::from_slice::<Page<Release>>(&pages[&hash], PAGE_BYTES).unwrap() {
             Page::Inner(children) => Some(children[0].page),
             Page::Leaf(_) => None,
         };
@@ -123,7 +124,7 @@ fn pages_stay_inside_their_caps_and_the_tree_stays_flat() {
     assert!((2..=3).contains(&levels), "{levels}");
     for bytes in pages.values() {
         assert!(bytes.len() <= PAGE_BYTES);
-        let entries = match cbor::from_slice::<Page>(bytes, PAGE_BYTES).unwrap() {
+        let entries = match cbor::from_slice::<Page<Release>>(bytes, PAGE_BYTES).unwrap() {
             Page::Leaf(releases) => releases.len(),
             Page::Inner(children) => children.len(),
         };
@@ -145,9 +146,9 @@ fn the_longest_entries_still_fit_their_pages() {
     let tree = build(&all).unwrap();
     assert!(tree.pages.iter().all(|(_, bytes)| bytes.len() <= PAGE_BYTES));
     let pages = store(&tree);
-    let mut walk = TreeWalk::all(&index_of(&tree, 300));
+    let mut walk = all_releases(&index_of(&tree, 300));
     assert_eq!(walk.advance(|page| pages.get(page)), Ok(vec![]));
-    assert_eq!(walk.releases().unwrap().len(), 300);
+    assert_eq!(walk.entries().unwrap().len(), 300);
 }
 
 #[test]
@@ -168,7 +169,8 @@ fn an_edit_changes_few_pages() {
 #[test]
 fn chosen_versions_do_not_make_a_deep_tree() {
     let ends_a_page = |version: &str| {
-        let digest = *ContentHash::of(format!("evil\0{version}").as_bytes()).as_bytes();
+        let key = ReleaseKey { name: "evil".into(), version: version.into() };
+        let digest = *ContentHash::of(&cbor::to_vec(&key).unwrap()).as_bytes();
         digest[31].trailing_zeros() >= 5
     };
     let chosen: Vec<Release> = (0..200_000)

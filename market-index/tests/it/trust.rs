@@ -143,7 +143,11 @@ fn a_lie_about_the_time_ends_with_the_key_that_told_it() {
     let (mut device, v1) = forge.device_at(1);
     let mut liar = forge.head(1, &v1);
     (liar.issued, liar.expires) = (NOW + 300 * DAY, NOW + 301 * DAY);
-    device.update_head(&sign(&liar, &[3]), NOW).unwrap();
+    let liar = sign(&liar, &[3]);
+    let early = device.update_head(&liar, NOW).unwrap_err().to_string();
+    assert!(early.starts_with("refused: clock-suspect"), "{early}");
+    // A device whose own clock was as far ahead has believed it.
+    device.update_head(&liar, NOW + 300 * DAY).unwrap();
     let (_, h2) = forge.pair(2, Some(&v1));
     assert!(device.update_head(&h2, NOW).unwrap_err().to_string().starts_with("refused: expired"));
     let v2 = forge.next_root(|root| root.roles.head = role(&[33], 1));

@@ -109,7 +109,7 @@ fn a_revoked_package_that_is_still_there_fails() {
     let operator = market();
     let kept = TempDir::new().unwrap();
     copy(operator.path(), kept.path());
-    operator.market.set_status("one", "1.0.0", Status::Revoked, &operator.signers(), NOW).unwrap();
+    operator.market.set_status("one", "1.0.0", Status::Revoked, "bad", &operator.signers(), NOW).unwrap();
     assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
     let manifest = format!("blobs/{}", package("one", "1.0.0", "1").hash);
     fs::copy(kept.path().join(&manifest), operator.path().join(&manifest)).unwrap();
@@ -117,7 +117,7 @@ fn a_revoked_package_that_is_still_there_fails() {
     let fault = report.faults().next().unwrap();
     assert_eq!(fault.what, "one 1.0.0: revoked, not served");
     // Revoking again removes what was left.
-    operator.market.set_status("one", "1.0.0", Status::Revoked, &operator.signers(), NOW).unwrap();
+    operator.market.set_status("one", "1.0.0", Status::Revoked, "bad", &operator.signers(), NOW).unwrap();
     assert!(verify_folder(operator.path(), operator.market.share(), NOW).passed());
 }
 
@@ -139,14 +139,14 @@ fn an_entry_that_misdescribes_its_manifest_fails() {
     ];
     for (field, change) in cases {
         copy(operator.path(), fake.path());
-        let mut releases = state.releases.clone();
-        change(&mut releases[0]);
-        let tree = msm_market_index::tree::build(&releases).unwrap();
-        for (hash, bytes) in &tree.pages {
+        let mut catalogue = state.catalogue.clone();
+        change(&mut catalogue.releases[0]);
+        let trees = catalogue.trees().unwrap();
+        for (hash, bytes) in &trees.pages {
             write(fake.path(), &format!("blobs/{hash}"), bytes);
         }
         let forge = Forge { market: operator.market.share(), ..Forge::new() };
-        let index: Index = Index { names: tree.root, releases: 2, ..forge.index(9, None) };
+        let index: Index = Index { names: trees.names, words: trees.words, releases: 2, ..forge.index(9, None) };
         let index = sign(&index, &[2]);
         let head: Head = forge.head(9, &index);
         write(fake.path(), &format!("blobs/{}", ContentHash::of(&index)), &index);

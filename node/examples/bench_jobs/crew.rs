@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use msm_market_index::{MarketFolder, Signers, pack_folder};
+use msm_market_index::{MarketFolder, Publisher, Signers, pack_folder};
 use msm_node::{
     command::{self, Door, Invoke, JobReport, Reply, Request, Response},
     home::{Home, HomeError, MarketEntry},
@@ -239,7 +239,7 @@ impl Market {
             fs::write(service.join("service.toml"), manifest)?;
             fs::write(service.join("main.js"), script)?;
             let packed = pack_folder(&service).map_err(|faults| anyhow::anyhow!("{name}: {faults:?}"))?;
-            MarketFolder::open(&market)?.publish(&packed, keys[1].public(), &signers, now())?;
+            MarketFolder::open(&market)?.publish(&packed, &Publisher::named(keys[1].public()), &signers, now())?;
         }
         Ok(Self { id, folder: market })
     }

@@ -150,7 +150,7 @@ impl Output {
 }
 
 impl Consent {
-    fn ask(&self, screen: &mut Screen) -> Result<(), Stop> {
+    pub(super) fn ask(&self, screen: &mut Screen) -> Result<(), Stop> {
         if !screen.style.may_ask {
             let message = format!("this needs your consent: {}", self.question);
             return Err(CommandError::new(ErrorCode::NotAllowed, message).or_try(&self.hint).into());

@@ -37,6 +37,15 @@ hints! {
     market_list() = "msm market list", [];
     /// The line to give to friends.
     market_share() = "msm market share", [];
+    /// Sign what waits.
+    market_sign(market) = "msm market sign --market {market}", ["home"];
+    /// Put a review into the index.
+    market_put_review(report, key) = "msm market put-review {report} --by {key}", ["report.cbor", "ann"];
+    /// Revoke a release.
+    market_revoke(release, reason) = "msm market revoke {release} --reason {reason} --yes", ["blur@1.0.0", "it leaks"];
+    /// Revoke a publisher.
+    market_revoke_publisher(key, reason) =
+        "msm market revoke --publisher {key} --reason {reason} --yes", ["ann", "its key was stolen"];
     /// Make a market.
     market_init(folder) = "msm market init {folder} --name 'My Market'", ["./market"];
     /// Look at a package or service folder.

@@ -8,7 +8,10 @@ use msm_protocol::MarketId;
 use super::{
     call::{Call, Consent},
     hints,
+    market_change::{Delegate, Edit, OneRelease, PutReview, Revoke, Rotate, Rules, Sign, Which},
     market_folder::Action,
+    market_review::Review,
+    market_serve::Serve,
     search::Search,
     show::Show,
 };
@@ -71,6 +74,70 @@ Examples:
         #[arg(long, value_name = "FOLDER|ALIAS")]
         market: Option<String>,
     },
+    /// Let nobody newly pick a release; what is pinned to it still runs
+    #[command(after_help = "Example:\n  msm market yank image-blur@1.2.0")]
+    Yank(OneRelease),
+    /// Let a yanked release be picked again
+    #[command(after_help = "Example:\n  msm market unyank image-blur@1.2.0")]
+    Unyank(OneRelease),
+    /// Stop a release, or all of a publisher, on every device and for ever
+    #[command(after_help = "Example:\n  msm market revoke gps-sharing@1.0.2 --reason 'leaks the exact position' --yes")]
+    Revoke(Revoke),
+    /// Let only some keys publish names with a prefix
+    #[command(after_help = "Example:\n  msm market delegate acme- --to acme")]
+    Delegate(Delegate),
+    /// Set how many reviews a release needs, and whose count
+    #[command(after_help = "Example:\n  msm market policy --reviews 1 --reviewer ann --reviewer bob")]
+    Policy(Rules),
+    /// Look a service over: manifest, code, size, what it asks for, every test on every variant
+    #[command(
+        after_help = "Examples:\n  msm market review ./my-service\n  msm market review ./my-service --key ann -o report.cbor"
+    )]
+    Review(Review),
+    /// Put a reviewer's signed report into the index
+    #[command(after_help = "Example:\n  msm market put-review report.cbor --by ann")]
+    PutReview(PutReview),
+    /// Give a role new keys, when the old ones are lost, stolen or old
+    #[command(
+        after_help = "Examples:\n  msm market rotate-key --role head\n  msm market rotate-key --role root --to ann --to bob --to eve --threshold 2"
+    )]
+    RotateKey(Rotate),
+    /// Sign what waits for signatures with the keys of this home
+    #[command(after_help = "Example:\n  msm market sign --with /media/usb/market")]
+    Sign(Sign),
+    /// Give up what waits for signatures
+    #[command(after_help = "Example:\n  msm market discard")]
+    Discard(Which),
+    /// How long each role's signatures last, whose keys are here, and what waits
+    #[command(after_help = "Example:\n  msm market status --json")]
+    Status(Which),
+    /// Copy a whole market into a folder: for a stick, a web server, or a place without internet
+    #[command(after_help = "Example:\n  msm market mirror home --to /media/usb/market")]
+    Mirror {
+        /// Its alias or id
+        market: String,
+        /// The folder; what it has already is not fetched again
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
+    /// Give a market's folder to others over HTTP
+    #[command(after_help = "Examples:\n  msm market serve\n  msm market serve /media/usb/market --listen 0.0.0.0:7480")]
+    Serve(Serve),
+    /// Write the proof that a market has signed two histories
+    #[command(after_help = "Example:\n  msm market proof home -o two-histories.proof")]
+    Proof {
+        /// Its alias or id
+        market: String,
+        /// A file for anybody to check
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check a proof that a market has signed two histories; nothing else is needed for it
+    #[command(after_help = "Example:\n  msm market verify-proof two-histories.proof")]
+    VerifyProof {
+        /// What `msm market proof` wrote
+        proof: PathBuf,
+    },
     /// Check every signature, hash and date of a published market
     #[command(
         after_help = "Example:\n  msm market verify ./market\n  msm market verify http://host/market#FINGERPRINT"
@@ -124,6 +191,25 @@ impl Market {
             What::Init { folder, name, alias } => return Ok(Meaning::Folder(Action::Init { folder, name, alias })),
             What::Publish { service, market } => return Ok(Meaning::Folder(Action::Publish { service, market })),
             What::Verify { target } => return Ok(Meaning::Folder(Action::Verify { target: Target::read(&target)? })),
+            What::Mirror { market, to } => {
+                let absolute = std::path::absolute(&to)
+                    .map_err(|error| CommandError::new(ErrorCode::Usage, format!("{}: {error}", to.display())))?;
+                Call::of_any_node(Command::MarketMirror { market, folder: absolute })
+            }
+            What::Proof { market, output } => return Ok(Meaning::Folder(Action::Proof { market, output })),
+            What::VerifyProof { proof } => return Ok(Meaning::Folder(Action::VerifyProof { proof })),
+            What::Serve(it) => return Ok(Meaning::Folder(Action::Serve(it))),
+            What::Yank(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Yank(it)))),
+            What::Unyank(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Unyank(it)))),
+            What::Revoke(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Revoke(it)))),
+            What::Delegate(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Delegate(it)))),
+            What::Policy(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Rules(it)))),
+            What::PutReview(it) => return Ok(Meaning::Folder(Action::Edit(Edit::PutReview(it)))),
+            What::RotateKey(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Rotate(it)))),
+            What::Review(it) => return Ok(Meaning::Folder(Action::Review(it))),
+            What::Sign(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Sign(it)))),
+            What::Discard(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Discard(it)))),
+            What::Status(it) => return Ok(Meaning::Folder(Action::Edit(Edit::Status(it)))),
             What::Share { market } => return Ok(Meaning::Folder(Action::Share { market })),
         };
         Ok(Meaning::Call(Box::new(call)))

@@ -6,7 +6,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use msm_market_index::{MarketError, MarketFolder, Package, Report, Signers, verify_folder};
+use msm_market_index::{
+    MarketError, MarketFolder, Outcome, Package, Publisher, Report, Signers, entry::delegation_of, verify_folder,
+};
 use msm_protocol::{MarketId, PublicKey, SecretKey, manifest::is_name};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -15,7 +17,10 @@ use super::{
     call::Call,
     door, hints,
     market::{Place, Target},
+    market_change::Edit,
     market_mirror,
+    market_review::Review,
+    market_serve::Serve,
     render::text::{clean, count, seconds},
     screen::{Screen, Stop},
     service,
@@ -41,6 +46,16 @@ pub enum Action {
     Share { market: Option<String> },
     /// Sign freshness again.
     Refresh,
+    /// Change what it says.
+    Edit(Edit),
+    /// Look a service over.
+    Review(Review),
+    /// Give it to others over HTTP.
+    Serve(Serve),
+    /// Write down that a market has two histories.
+    Proof { market: String, output: PathBuf },
+    /// Check that.
+    VerifyProof { proof: PathBuf },
 }
 
 /// `msm.market-share/1`.
@@ -63,6 +78,8 @@ struct PublishedRow {
     manifest: String,
     index: u64,
     new: bool,
+    /// Signatures that are still wanted before anybody sees it.
+    wanting: Vec<String>,
 }
 
 /// `msm.market-report/1`.
@@ -75,7 +92,7 @@ struct ReportRow<'a> {
 }
 
 impl Action {
-    pub(crate) async fn run(self, home: &Home, screen: &mut Screen) -> Result<(), Stop> {
+    pub(crate) async fn run(self, home: &Home, yes: bool, screen: &mut Screen) -> Result<(), Stop> {
         match self {
             Self::Init { folder, name, alias } => {
                 let entry = init(home, &folder, &name, alias, now())?;
@@ -97,15 +114,20 @@ impl Action {
                 let call = Call::of_any_node(Command::MarketRefresh);
                 door::ask(call, home, screen).await
             }
+            Self::Proof { market, output } => super::market_proof::write(home, &market, &output, screen),
+            Self::VerifyProof { proof } => super::market_proof::verify(&proof, screen),
+            Self::Serve(serve) => serve.run(home, screen).await,
+            Self::Review(review) => review.run(home, screen).await,
+            Self::Edit(edit) => edit.run(home, yes, screen).await,
         }
     }
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
-fn from_market(error: MarketError) -> CommandError {
+pub(super) fn from_market(error: MarketError) -> CommandError {
     let (code, hint) = match &error {
         MarketError::NotAMarket { path, .. } => {
             (ErrorCode::NotFound, Some(hints::market_init(&path.to_string_lossy())))
@@ -114,7 +136,13 @@ fn from_market(error: MarketError) -> CommandError {
         MarketError::Trust(_) | MarketError::Tree(_) => (ErrorCode::Verification, None),
         MarketError::WrongKey { .. } => (ErrorCode::NotAllowed, Some(hints::key_list())),
         MarketError::AlreadyAMarket { .. } => (ErrorCode::NotAllowed, Some(hints::market_share())),
-        MarketError::Revoked { .. } | MarketError::VersionTaken { .. } => (ErrorCode::NotAllowed, None),
+        MarketError::Revoked { .. }
+        | MarketError::VersionTaken { .. }
+        | MarketError::PublisherRevoked { .. }
+        | MarketError::Rules(_)
+        | MarketError::Draft { .. } => (ErrorCode::NotAllowed, None),
+        MarketError::Review(_) => (ErrorCode::Verification, None),
+        MarketError::NoDraft { .. } => (ErrorCode::NotFound, None),
         _ => (ErrorCode::Failed, None),
     };
     let error = CommandError::new(code, error.to_string());
@@ -158,7 +186,7 @@ fn init(home: &Home, folder: &Path, name: &str, alias: Option<String>, now: u64)
 }
 
 /// The market of this home with this folder or alias, or its only one.
-fn own_market(home: &Home, wanted: Option<&str>) -> Result<MarketEntry, CommandError> {
+pub(super) fn own_market(home: &Home, wanted: Option<&str>) -> Result<MarketEntry, CommandError> {
     let markets = home.markets()?;
     let own: Vec<&MarketEntry> = markets.entries().iter().filter(|entry| entry.publish_folder.is_some()).collect();
     let names = || own.iter().map(|entry| entry.alias.as_str()).collect::<Vec<_>>().join(", ");
@@ -187,7 +215,7 @@ fn own_market(home: &Home, wanted: Option<&str>) -> Result<MarketEntry, CommandE
     }
 }
 
-fn open_own(entry: &MarketEntry) -> Result<MarketFolder, CommandError> {
+pub(super) fn open_own(entry: &MarketEntry) -> Result<MarketFolder, CommandError> {
     let folder = entry.publish_folder.as_deref().unwrap_or(Path::new("."));
     let market = MarketFolder::open(folder).map_err(from_market)?;
     if market.share() != entry.market {
@@ -198,14 +226,14 @@ fn open_own(entry: &MarketEntry) -> Result<MarketFolder, CommandError> {
 }
 
 /// The keys of this home that may sign for a market, by the roles of its root: names of files say nothing.
-struct OwnKeys {
-    root: Vec<SecretKey>,
+pub(super) struct OwnKeys {
+    pub(super) root: Vec<SecretKey>,
     index: Vec<SecretKey>,
     head: Vec<SecretKey>,
 }
 
 impl OwnKeys {
-    fn find(home: &Home, market: &MarketFolder) -> Result<Self, CommandError> {
+    pub(super) fn find(home: &Home, market: &MarketFolder) -> Result<Self, CommandError> {
         let state = market.state().map_err(from_market)?;
         let root = state.trusted.root().ok_or_else(|| CommandError::new(ErrorCode::Verification, "no root"))?;
         let keys = Keys::open(&home.keys_dir())?;
@@ -222,7 +250,16 @@ impl OwnKeys {
         })
     }
 
-    fn signers(&self) -> Signers<'_> {
+    /// Every key of this home, for every role: a signature counts only where the role knows its key.
+    pub(super) fn all(home: &Home) -> Result<Self, CommandError> {
+        let keys = Keys::open(&home.keys_dir())?;
+        let all = || -> Result<Vec<SecretKey>, CommandError> {
+            keys.list()?.iter().map(|key| Ok(keys.secret(&key.name)?)).collect()
+        };
+        Ok(Self { root: all()?, index: all()?, head: all()? })
+    }
+
+    pub(super) fn signers(&self) -> Signers<'_> {
         Signers {
             root: self.root.iter().collect(),
             index: self.index.iter().collect(),
@@ -235,19 +272,42 @@ fn publish(home: &Home, package: &Package, market: Option<&str>, now: u64) -> Re
     let entry = own_market(home, market)?;
     let market = open_own(&entry)?;
     let keys = OwnKeys::find(home, &market)?;
-    let Some(publisher) = keys.index.first() else {
+    if keys.index.is_empty() {
         let message = format!("no key of this home may sign the index of {}", entry.alias);
         return Err(CommandError::new(ErrorCode::NotAllowed, message).or_try(hints::key_list()));
-    };
-    let published = market.publish(package, publisher.public(), &keys.signers(), now).map_err(from_market)?;
+    }
+    let publisher = publisher(home, &market, &keys, package)?;
+    let Outcome { index, changed, wanting } =
+        market.publish(package, &publisher, &keys.signers(), now).map_err(from_market)?;
     Ok(PublishedRow {
         schema: "msm.published/1",
         market: entry.market,
-        service: format!("{}/{}", entry.alias, published.release.name),
-        version: published.release.version,
-        manifest: published.release.manifest.to_string(),
-        index: published.index,
-        new: published.new,
+        service: format!("{}/{}", entry.alias, package.manifest.name),
+        version: package.manifest.version.clone(),
+        manifest: package.hash.to_string(),
+        index,
+        new: changed,
+        wanting: wanting.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Who brings a package in: the market's own key, or where the name is delegated a key of this home that it is
+/// delegated to.
+fn publisher(home: &Home, market: &MarketFolder, keys: &OwnKeys, package: &Package) -> Result<Publisher, CommandError> {
+    let catalogue = market.state().map_err(from_market)?.catalogue;
+    let name = &package.manifest.name;
+    let Some(delegation) = delegation_of(&catalogue.delegations, name) else {
+        let own = keys.index.first().map(SecretKey::public);
+        return own.map(Publisher::named).ok_or_else(|| CommandError::new(ErrorCode::NotAllowed, "no index key"));
+    };
+    let all = OwnKeys::all(home)?;
+    let held = all.root.iter().find(|key| delegation.keys.contains(&key.public()));
+    held.map(|key| Publisher::signing(key, package)).ok_or_else(|| {
+        let message = format!(
+            "names that begin with {:?} are delegated, and no key of this home is among those that may publish {name}",
+            delegation.prefix
+        );
+        CommandError::new(ErrorCode::NotAllowed, message).or_try(hints::key_list())
     })
 }
 
@@ -257,7 +317,14 @@ fn show_published(row: &PublishedRow, screen: &mut Screen) -> Result<(), Stop> {
     }
     let what = if row.new { "published" } else { "was published already" };
     let PublishedRow { service, version, index, manifest, .. } = row;
-    screen.result_line(format!("{service} {version} {what}, index {index}\nmanifest  {manifest}"))
+    let mut text = format!("{service} {version} {what}, index {index}\nmanifest  {manifest}");
+    if !row.wanting.is_empty() {
+        text.push_str(&format!(
+            "\nnobody sees it yet: {} signatures\ntry: msm market sign",
+            row.wanting.join(", ").replace(" signatures", "")
+        ));
+    }
+    screen.result_line(text)
 }
 
 fn share(entry: &MarketEntry, screen: &mut Screen) -> Result<(), Stop> {
@@ -280,7 +347,8 @@ fn refresh(home: &Home, now: u64, screen: &mut Screen) -> Result<(), CommandErro
     for entry in home.markets()?.entries().iter().filter(|entry| entry.publish_folder.is_some()) {
         let market = open_own(entry)?;
         let keys = OwnKeys::find(home, &market)?;
-        let until = market.refresh(&keys.signers(), now).map_err(from_market)?;
+        market.refresh(&keys.signers(), now).map_err(from_market)?;
+        let until = market.state().map_err(from_market)?.stale_from();
         if !screen.style.quiet && !screen.style.json {
             let left = std::time::Duration::from_secs(until.saturating_sub(now));
             screen.message(format!("{} is signed again, good for {}", entry.alias, seconds(left)));
@@ -290,7 +358,7 @@ fn refresh(home: &Home, now: u64, screen: &mut Screen) -> Result<(), CommandErro
 }
 
 /// The node that runs on this home serves the change at once; without one there is nothing to tell.
-async fn tell_node(home: &Home, screen: &mut Screen) {
+pub(super) async fn tell_node(home: &Home, screen: &mut Screen) {
     let Ok(node) = door::running(home) else { return };
     let (events, _) = mpsc::channel(1);
     if let Err(error) = node.execute(Command::MarketRefresh.into(), events).await {

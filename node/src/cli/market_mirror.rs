@@ -2,11 +2,17 @@
 
 use std::{fs, path::Path};
 
-use msm_market_index::{HeadOutcome, TreeWalk, TrustedMarket, entry::open_manifest};
+use msm_market_index::{
+    HeadOutcome, TreeWalk, TrustedMarket,
+    catalogue::{all_releases, all_revocations, all_words},
+    entry::open_manifest,
+    tree::Leaf,
+    trust::NO_CLOCK,
+};
 use msm_protocol::{
     ContentHash, MarketId,
     document::Status,
-    limits::{HEAD_BYTES, INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, PAGES_PER_MARKET, ROOT_BYTES},
+    limits::{HEAD_BYTES, INDEX_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, REPORT_BYTES, ROOT_BYTES},
 };
 
 use crate::{
@@ -60,45 +66,56 @@ impl Mirror<'_> {
         Ok(bytes.filter(|bytes| ContentHash::of(bytes) == *hash))
     }
 
-    /// Follows roots, head, index, tree, manifests. Nothing is expired at time 0: the inspection looks at dates.
+    /// Follows roots, head, index, tree, manifests. The inspection looks at dates.
     async fn market(&mut self, market: MarketId) -> Result<(), CommandError> {
         let mut trusted = TrustedMarket::pin(market);
         for version in 1..=ROOTS {
             let Some(root) = self.file(&format!("root/{version}.cbor"), ROOT_BYTES).await? else { break };
-            if trusted.update_root(&root, 0).is_err() {
+            if trusted.update_root(&root, NO_CLOCK).is_err() {
                 return Ok(());
             }
         }
         let Some(head) = self.file("head.cbor", HEAD_BYTES).await? else { return Ok(()) };
-        let Ok(HeadOutcome::Fetch { hash, .. }) = trusted.update_head(&head, 0) else { return Ok(()) };
+        let Ok(HeadOutcome::Fetch { hash, .. }) = trusted.update_head(&head, NO_CLOCK) else { return Ok(()) };
         let Some(index) = self.blob(&hash, INDEX_BYTES).await? else { return Ok(()) };
-        if trusted.update_index(&index, 0).is_err() {
+        if trusted.update_index(&index, NO_CLOCK).is_err() {
             return Ok(());
         }
         let Some(index) = trusted.index() else { return Ok(()) };
-        let mut walk = TreeWalk::all(index);
-        let mut pages = std::collections::HashMap::new();
-        loop {
-            let Ok(missing) = walk.advance(|page| pages.remove(page)) else { return Ok(()) };
-            if missing.is_empty() {
-                break;
-            }
-            for page in missing.into_iter().take(PAGES_PER_MARKET) {
-                match self.blob(&page, PAGE_BYTES).await? {
-                    Some(bytes) => pages.insert(page, bytes),
-                    None => return Ok(()),
-                };
-            }
-        }
-        let Ok(releases) = walk.releases() else { return Ok(()) };
+        let releases = self.tree(all_releases(index)).await?;
+        let (Some(releases), Some(_), Some(_)) =
+            (releases, self.tree(all_words(index)).await?, self.tree(all_revocations(index)).await?)
+        else {
+            return Ok(());
+        };
         for release in &releases {
             // A revoked one is asked for too: that it is still served is a fault.
             let Some(bytes) = self.blob(&release.manifest, MANIFEST_BYTES).await? else { continue };
+            for review in &release.reviews {
+                self.blob(&review.report, REPORT_BYTES).await?;
+            }
             let Ok(manifest) = open_manifest(release, &bytes) else { continue };
             for (hash, _) in manifest.blobs().filter(|_| release.status != Status::Revoked) {
                 self.blob(&hash, PACKAGE_BYTES).await?;
             }
         }
         Ok(())
+    }
+
+    /// All entries of a tree; `None` when the server does not have it, or has something else.
+    async fn tree<E: Leaf>(&mut self, mut walk: TreeWalk<E>) -> Result<Option<Vec<E>>, CommandError> {
+        let mut pages = std::collections::HashMap::new();
+        loop {
+            let Ok(missing) = walk.advance(|page| pages.remove(page)) else { return Ok(None) };
+            if missing.is_empty() {
+                return Ok(walk.entries().ok());
+            }
+            for page in missing {
+                match self.blob(&page, PAGE_BYTES).await? {
+                    Some(bytes) => drop(pages.insert(page, bytes)),
+                    None => return Ok(None),
+                }
+            }
+        }
     }
 }

@@ -22,8 +22,12 @@ pub mod jobs;
 pub mod key;
 pub mod logging;
 pub mod market;
+pub mod market_change;
 pub mod market_folder;
 mod market_mirror;
+mod market_proof;
+pub mod market_review;
+pub mod market_serve;
 pub mod node;
 pub mod pause;
 pub mod peers;
@@ -271,7 +275,7 @@ async fn carry_out(meaning: Meaning, globals: &Globals, screen: &mut Screen) -> 
         Local::Node(it) => it.run(&home()?, screen).await,
         Local::Repl(it) => it.run(&home()?, screen).await,
         Local::Proxy(it) => it.run(&home()?, globals.yes, screen).await,
-        Local::Market(it) => it.run(&home()?, screen).await,
+        Local::Market(it) => it.run(&home()?, globals.yes, screen).await,
         Local::Service(it) => {
             let mut signals = signals::Signals::listen()?;
             // Dropping its work kills its builds and its children.

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::{
     command::{
         CheckRow, Checks, Command, CommandError, Door, ErrorCode, Event, GrantRow, JobDevice, JobReport, JobState,
-        Lending, MarketRow, PeerRow, PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response, ServiceDetail,
-        ServiceRow, Status, StruckRow,
+        Lending, MarketRow, MirrorRow, PeerRow, PendingRow, Plan, PlanRow, Reply, Request, Reruns, Response,
+        ServiceDetail, ServiceRow, Status, StruckRow,
     },
     resources::{
         ledger::{Entry, Outcome},
@@ -38,10 +38,11 @@ pub fn market() -> MarketRow {
         market,
         fingerprint: market.fingerprint(),
         version: 14,
-        services: 3,
+        releases: 3,
         freshness: "fresh".into(),
         expires: NOW + 27 * 86_400,
         published_here: false,
+        two_histories: None,
     }
 }
 
@@ -219,6 +220,13 @@ pub fn replies() -> Vec<Reply> {
             until: Some(NOW + 3_600),
             tasks_back: 1,
         }),
+        Reply::Mirror(MirrorRow {
+            market: market().market,
+            folder: "/media/usb/market".into(),
+            releases: 3,
+            blobs: 14,
+            bytes: 41_000,
+        }),
     ]
 }
 
@@ -330,6 +338,7 @@ impl Door for SampleDoor {
             Command::History { .. } => 12,
             Command::Forgive { .. } => 13,
             Command::Pause { .. } | Command::Resume => 14,
+            Command::MarketMirror { .. } => 15,
         };
         Ok(replies().swap_remove(at).into())
     }

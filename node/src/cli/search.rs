@@ -9,7 +9,7 @@ use crate::command::{self, Command};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  msm search\n  msm search blur --scope media/image --engine js")]
 pub struct Search {
-    /// Words that all occur in the name, scope or summary; none lists everything
+    /// Each begins a word of the name, scope or summary; none lists everything
     words: Vec<String>,
     /// Only this scope and those below it
     #[arg(long, value_name = "PATH")]
@@ -20,6 +20,9 @@ pub struct Search {
     /// Only this market (alias or id)
     #[arg(long)]
     market: Option<String>,
+    /// Also services that fewer have reviewed than their market asks for
+    #[arg(long)]
+    unreviewed: bool,
 }
 
 impl Search {
@@ -29,6 +32,7 @@ impl Search {
             scope: self.scope,
             engine: self.engine.map(|engine| engine.as_str().to_owned()),
             market: self.market,
+            unreviewed: self.unreviewed,
         }))
     }
 }

@@ -59,6 +59,12 @@ pub enum Event {
         alias: String,
         version: u64,
     },
+    /// A market has signed two histories; it is not followed any further.
+    MarketSplit {
+        alias: String,
+        /// Where they part.
+        version: u64,
+    },
     /// The owner lends nothing for a while.
     Paused {
         /// Unix seconds; absent for until he says so.
@@ -200,6 +206,7 @@ impl Event {
             Self::PeerJoined { .. }
             | Self::PeerLeft { .. }
             | Self::MarketUpdated { .. }
+            | Self::MarketSplit { .. }
             | Self::Paused { .. }
             | Self::Resumed { .. } => None,
             Self::Struck { job_id, .. } => *job_id,

@@ -51,6 +51,9 @@ pub enum Reply {
     /// Answer to [`Command::MarketList`] and [`Command::MarketRefresh`].
     #[serde(rename = "msm.markets/1")]
     Markets { markets: Vec<MarketRow> },
+    /// Answer to [`Command::MarketMirror`].
+    #[serde(rename = "msm.mirror/1")]
+    Mirror(MirrorRow),
     /// Answer to [`Command::Grant`] (the one), [`Command::RevokeGrant`] (those taken back) and [`Command::Grants`].
     #[serde(rename = "msm.grants/1")]
     Grants { grants: Vec<GrantRow> },
@@ -372,13 +375,30 @@ pub struct MarketRow {
     pub fingerprint: String,
     /// Version of the index in use; 0 while none was found.
     pub version: u64,
-    pub services: u64,
+    /// Versions of services in its index.
+    pub releases: u64,
     /// `fresh`, `stale` or `unknown` (nothing found yet).
     pub freshness: String,
     /// Unix seconds.
     pub expires: u64,
     /// True when this home holds its signing keys and serves it.
     pub published_here: bool,
+    /// Number of an index of which the market has signed two: it is not followed any further.
+    pub two_histories: Option<u64>,
+}
+
+/// A market in a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MirrorRow {
+    pub market: MarketId,
+    /// Where it is now.
+    pub folder: String,
+    /// Releases whose packages are there.
+    pub releases: u64,
+    /// Blobs that belong to it, those included that were there before.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// A grant.

@@ -16,6 +16,8 @@ pub struct Search {
     pub engine: Option<String>,
     /// Only this market (alias or id).
     pub market: Option<String>,
+    /// Also those that fewer have reviewed than their market asks for.
+    pub unreviewed: bool,
 }
 
 /// How many devices to use.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use msm_market_index::{MarketFolder, Signers, pack_folder};
+use msm_market_index::{MarketFolder, Publisher, Signers, pack_folder};
 use msm_protocol::PeerId;
 use tempfile::TempDir;
 
@@ -59,7 +59,7 @@ impl Stage {
         let (root, online) = (keys::random()?, keys::random()?);
         let signers = Signers { root: vec![&root], index: vec![&online], head: vec![&online] };
         let market = MarketFolder::init(&market_folder, "Demo Market", &signers, now)?;
-        market.publish(&pack_folder(&service)?, online.public(), &signers, now)?;
+        market.publish(&pack_folder(&service)?, &Publisher::named(online.public()), &signers, now)?;
 
         let requester = home(folder.path(), "phone", "[offer]\ncpu = \"50%\"\n")?;
         // All devices are this machine: its speed is measured once.

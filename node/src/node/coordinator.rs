@@ -11,7 +11,7 @@ use std::{
 use libp2p::Multiaddr;
 use msm_protocol::{
     Envelope, MarketId, PeerId, Refusal, RefusalCode,
-    limits::{CHUNK_BYTES, PRESENCE_ADDRESSES},
+    limits::{CHUNK_BYTES, PACKAGE_BYTES, PRESENCE_ADDRESSES},
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, Presence},
 };
 use serde_bytes::ByteBuf;
@@ -184,6 +184,10 @@ impl Coordinator {
                     self.spawn_sync_with(market, from);
                 }
                 HeadNews::Current => self.ctx.net.store_record(record).await,
+                HeadNews::Contradiction => {
+                    let ctx = self.ctx.clone();
+                    tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head).await });
+                }
                 HeadNews::Old | HeadNews::Unknown => {}
             },
             NetEvent::ProviderOffered { from, record } => {
@@ -320,6 +324,10 @@ impl Coordinator {
         }
         let news = self.ctx.markets.judge(&market, &gossip.data);
         let from = gossip.from;
+        if news == HeadNews::Contradiction {
+            let (ctx, head) = (self.ctx.clone(), gossip.data.clone());
+            tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head).await });
+        }
         self.pass_judgement(gossip, news.verdict()).await;
         if matches!(news, HeadNews::Newer | HeadNews::Unknown) {
             self.spawn_sync_with(market, from);
@@ -493,12 +501,22 @@ fn read_presence(data: &[u8]) -> Option<(PeerId, Presence)> {
 
 async fn serve_blob(ctx: &Context, message: &BlobRequest) -> BlobResponse {
     if message.len == 0 {
-        return match ctx.store.size(message.hash).await {
+        let size = match ctx.store.size(message.hash).await {
+            None => ctx.markets.file_blob(message.hash, PACKAGE_BYTES as u64).await.map(|bytes| bytes.len() as u64),
+            there => there,
+        };
+        return match size {
             Some(size) => BlobResponse::Have(BlobRange { more: Vec::new(), size, bytes: ByteBuf::new() }),
             None => BlobResponse::Missing,
         };
     }
-    let Some(bytes) = ctx.store.get(message.hash).await else { return BlobResponse::Missing };
+    let bytes = match ctx.store.get(message.hash).await {
+        Some(bytes) => bytes,
+        None => match ctx.markets.file_blob(message.hash, PACKAGE_BYTES as u64).await {
+            Some(bytes) => bytes,
+            None => return BlobResponse::Missing,
+        },
+    };
     let size = bytes.len() as u64;
     let start = message.offset.min(size) as usize;
     let end = start.saturating_add((message.len as usize).min(CHUNK_BYTES)).min(bytes.len());

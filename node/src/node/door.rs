@@ -130,6 +130,9 @@ impl NodeDoor {
             }
             Command::MarketRemove { market } => Ok(Reply::Market(ctx.markets.remove(ctx, &market).await?).into()),
             Command::MarketList => Ok(Reply::Markets { markets: ctx.markets.rows() }.into()),
+            Command::MarketMirror { market, folder } => {
+                Ok(Reply::Mirror(ctx.markets.mirror(ctx, &market, &folder).await?).into())
+            }
             Command::MarketRefresh => {
                 ctx.markets.reload(ctx).await?;
                 ctx.markets.sync_all(ctx).await;
@@ -255,20 +258,16 @@ impl NodeDoor {
         }
         let wanted = |alias: &str, id: String| search.market.as_ref().is_none_or(|name| name == alias || *name == id);
         let mut rows = Vec::new();
+        let mut failed = None;
         for view in views.iter().filter(|view| wanted(&view.entry.alias, view.id.to_string())) {
-            let fits = |release: &&msm_protocol::document::Release| {
-                let text = format!("{} {} {}", release.name, release.scope, release.summary).to_lowercase();
-                let scope = search.scope.as_deref().is_none_or(|scope| {
-                    release.scope == scope
-                        || release.scope.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'))
-                });
-                let engine = search.engine.as_ref().is_none_or(|engine| release.engines.contains(engine));
-                release.status == Status::Active
-                    && scope
-                    && engine
-                    && search.words.iter().all(|word| text.contains(&word.to_lowercase()))
-            };
-            rows.extend(view.releases.iter().filter(fits).map(|release| row_of(release, &view.entry.alias)));
+            match markets.search(&self.ctx, view, search).await {
+                Ok(hits) => rows.extend(hits.releases.iter().map(|release| row_of(release, &view.entry.alias))),
+                Err(error) => failed = Some((view.entry.alias.clone(), error)),
+            }
+        }
+        if let Some((alias, error)) = failed.filter(|_| rows.is_empty()) {
+            let message = format!("market {alias} cannot be searched: {error}");
+            return Err(CommandError::new(ErrorCode::NotFound, message).or_try("msm market list"));
         }
         newest_only(&mut rows);
         for row in rows.iter_mut().take(NEEDS_READ) {
@@ -288,12 +287,10 @@ impl NodeDoor {
         for (hash, _) in manifest.blobs() {
             installed &= self.ctx.store.has(hash).await;
         }
-        let view = self.ctx.markets.view();
-        let releases = view.iter().filter(|view| view.id == market).flat_map(|view| view.releases.iter());
-        let mut versions: Vec<_> = releases
-            .filter(|other| other.name == release.name && other.status == Status::Active)
-            .map(|other| other.version.clone())
-            .collect();
+        let service = self.ctx.markets.service(&self.ctx, &market, &release.name, None).await;
+        let releases = service.as_ref().map_or(&[][..], |service| service.releases());
+        let mut versions: Vec<_> =
+            releases.iter().filter(|it| it.status == Status::Active).map(|it| it.version.clone()).collect();
         versions.sort_by(|a, b| semver::Version::parse(b).ok().cmp(&semver::Version::parse(a).ok()));
         let size = release.size + manifest.variants.iter().map(|variant| variant.size).max().unwrap_or(0);
         Ok(ServiceDetail {

@@ -19,7 +19,8 @@ use serde_bytes::ByteBuf;
 
 use super::{
     context::Context,
-    fetch::{Arrived, FetchError, fetch, fetch_package},
+    fetch::{Arrived, FetchError, fetch_package},
+    markets::source::SourceError,
 };
 
 use crate::resources::gate::Service;
@@ -192,9 +193,9 @@ pub async fn install(
         let reason = format!("no variant for this device: it is to run in {wanted}, the package has {has}");
         return Err(Refusal::new(RefusalCode::Constraint, reason));
     };
-    let source = async { fetch(ctx, variant.hash, variant.size, true, hint).await.map_err(not_fetched) };
-    let modules = fetch_files(ctx, &variant.files, hint);
-    let assets = fetch_files(ctx, &manifest.assets, hint);
+    let source = async { blob(ctx, market, variant.hash, variant.size, hint).await };
+    let modules = fetch_files(ctx, market, &variant.files, hint);
+    let assets = fetch_files(ctx, market, &manifest.assets, hint);
     let (source, modules, assets) = tokio::try_join!(source, modules, assets)?;
     let files = Files { modules, assets };
     let engine = variant.engine;
@@ -248,14 +249,23 @@ async fn manifest_from(
         let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
         return Err(Refusal::new(RefusalCode::StaleMarket, reason));
     }
+    if !ctx.store.has(release.manifest).await {
+        ctx.markets.reviewed(ctx, market, release, hint).await?;
+    }
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
     let open = |bytes: &[u8]| open_manifest(release, bytes).map_err(|e| bad(format!("manifest: {e}")));
     if wanted == Wanted::Manifest {
-        let bytes = fetch(ctx, release.manifest, release.size, true, hint).await.map_err(not_fetched)?;
+        let bytes = blob(ctx, market, release.manifest, release.size, hint).await?;
         return Ok((open(&bytes)?, None));
     }
-    let Arrived { bytes, more, giver } =
-        fetch_package(ctx, release.manifest, release.size, hint).await.map_err(not_fetched)?;
+    let Arrived { bytes, more, giver } = match fetch_package(ctx, release.manifest, release.size, hint).await {
+        Ok(arrived) => arrived,
+        // The market's own files may have it where no peer has.
+        Err(error) => match ctx.markets.blob(ctx, market, release.manifest, release.size, hint).await {
+            Ok(bytes) => Arrived { bytes, more: Vec::new(), giver: None },
+            Err(_) => return Err(not_fetched(error)),
+        },
+    };
     let manifest = open(&bytes)?;
     keep_named(ctx, &manifest, more).await;
     Ok((manifest, giver))
@@ -312,14 +322,30 @@ fn compile_ahead(ctx: &Arc<Context>, package: &Arc<Installed>) {
     });
 }
 
+/// A blob of a market's package from wherever it may be had.
+async fn blob(
+    ctx: &Arc<Context>,
+    market: &MarketId,
+    hash: ContentHash,
+    size: u64,
+    hint: Option<PeerId>,
+) -> Result<bytes::Bytes, Refusal> {
+    ctx.markets.blob(ctx, market, hash, size, hint).await.map_err(|error| match error {
+        SourceError::Fetch(error) => not_fetched(error),
+        SourceError::Wrong(reason) => Refusal::new(RefusalCode::BadPackage, reason),
+        error => Refusal::new(RefusalCode::Unavailable, error.to_string()),
+    })
+}
+
 async fn fetch_files(
     ctx: &Arc<Context>,
+    market: &MarketId,
     files: &[FileRef],
     hint: Option<PeerId>,
 ) -> Result<Vec<(String, bytes::Bytes)>, Refusal> {
     let mut fetched = Vec::with_capacity(files.len());
     for file in files {
-        let bytes = fetch(ctx, file.hash, file.size, true, hint).await.map_err(not_fetched)?;
+        let bytes = blob(ctx, market, file.hash, file.size, hint).await?;
         fetched.push((file.path.clone(), bytes));
     }
     Ok(fetched)

@@ -106,7 +106,8 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Servi
     }
     ctx.lends_to(&peer)?;
     let caller = ctx.steward.caller(peer);
-    let release = match ctx.markets.release(&offer.market, &offer.manifest) {
+    let look = async || ctx.markets.release_of(ctx, &offer.market, &offer.name, &offer.manifest, Some(peer)).await;
+    let release = match look().await {
         Some(release) => {
             // A newer index may have withdrawn it; the job does not wait for that.
             if offer.version > ctx.markets.version(&offer.market) {
@@ -123,7 +124,7 @@ async fn accept(ctx: &Arc<Context>, peer: PeerId, offer: &Offer) -> Result<Servi
             {
                 tracing::debug!(peer = peer.short(), %error, "index not updated");
             }
-            ctx.markets.release(&offer.market, &offer.manifest).ok_or_else(|| {
+            look().await.ok_or_else(|| {
                 let reason = format!("{} is not in the index of {}", offer.manifest, offer.market.short());
                 Refusal::new(RefusalCode::UnknownPackage, reason)
             })?

@@ -4,19 +4,16 @@ use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::{
     Request, Response,
-    body::{Body, Frame, SizeHint},
     header::{HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -36,7 +33,10 @@ use super::{
     asked::{self, Asked},
     pages::{self, OwnPage},
 };
-use crate::command::{Command, CommandError, Door, ErrorCode, Invoke};
+use crate::{
+    command::{Command, CommandError, Door, ErrorCode, Invoke},
+    whole::Whole,
+};
 
 /// Where it listens unless told otherwise: this device only.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7481);
@@ -237,7 +237,7 @@ fn own(page: OwnPage) -> Response<Whole> {
 
 /// Headers that cannot be written are left out: they came from far away.
 fn response(status: u16, headers: impl IntoIterator<Item = (String, String)>, body: Bytes) -> Response<Whole> {
-    let mut response = Response::new(Whole { bytes: body, sent: false });
+    let mut response = Response::new(Whole::from(body));
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -250,34 +250,6 @@ fn response(status: u16, headers: impl IntoIterator<Item = (String, String)>, bo
     said.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     said.insert("via", HeaderValue::from_static("1.1 msm"));
     response
-}
-
-/// A body that is there as a whole.
-struct Whole {
-    bytes: Bytes,
-    sent: bool,
-}
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let whole = self.get_mut();
-        if whole.sent || whole.bytes.is_empty() {
-            return Poll::Ready(None);
-        }
-        whole.sent = true;
-        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut whole.bytes)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.sent || self.bytes.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
-    }
 }
 
 #[cfg(test)]

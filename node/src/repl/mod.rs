@@ -105,7 +105,7 @@ impl<D: Door> Session<D> {
             Meaning::Local(local) => local,
         };
         match local {
-            Local::Market(it) => it.run(&self.home, screen).await,
+            Local::Market(it) => it.run(&self.home, globals.yes, screen).await,
             Local::Service(it) => it.run(|| Ok(self.home.clone()), Stdin::Taken, screen).await,
             Local::Key(it) => it.run(&self.home, Stdin::Taken, screen),
             Local::Doctor(it) => it.run(&self.home, screen).await,

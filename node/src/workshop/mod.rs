@@ -20,6 +20,7 @@ pub mod glob;
 pub mod local;
 pub mod project;
 pub mod replay;
+pub mod review;
 pub mod scaffold;
 pub mod score;
 pub mod sources;

@@ -92,7 +92,7 @@ impl Knobs {
     /// Gives the head and roots of a market's folder as they are.
     pub fn with_head_of(mut self, market: &Market) -> Self {
         let read = |path: &str| ByteBuf::from(fs::read(market.folder.join(path)).unwrap());
-        let response = HeadResponse { head: Some(read("head.cbor")), roots: vec![read("root/1.cbor")] };
+        let response = HeadResponse { head: Some(read("head.cbor")), past: None, roots: vec![read("root/1.cbor")] };
         let bytes = cbor::to_vec(&response).unwrap();
         self.head = Box::new(move |_| Answer::Bytes(bytes.clone()));
         self

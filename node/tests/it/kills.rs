@@ -78,11 +78,8 @@ async fn b81_a_worker_killed_at_ten_moments_changes_nothing() {
             })
             .await;
         assert!(killed, "{name}: the moment came");
-        // Killed while it is asked, it may or may not have answered: a device less is four tasks less.
-        let asked = name == MOMENTS[0].0 && report.tasks == PARTS as u32 - 4;
-        // More once it is known how long they take.
-        let cut = (PARTS..=LINES).contains(&(report.tasks as usize));
-        assert!(cut || asked, "{name}: four for each device at least, not {}", report.tasks);
+        // Into how many is the plan's matter, which goes by how long the jobs before took.
+        assert!((4..=LINES).contains(&(report.tasks as usize)), "{name}: {} tasks", report.tasks);
         assert!(output == expected, "{name}: another result");
         assert_counted_once(&report);
         // It comes back, as the same device.

@@ -27,6 +27,7 @@ mod large;
 mod liars;
 mod live;
 mod market;
+mod market_life;
 mod owner;
 mod positions;
 mod private;

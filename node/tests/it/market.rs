@@ -222,7 +222,7 @@ async fn b02_b03_documents_that_the_market_has_not_signed() {
         ("no head at all", ByteBuf::from(vec![0x80; 64]), vec![], "bad-message"),
     ];
     for (name, head, roots, says) in cases {
-        let answer = cbor::to_vec(&HeadResponse { head: Some(head), roots }).unwrap();
+        let answer = cbor::to_vec(&HeadResponse { head: Some(head), past: None, roots }).unwrap();
         let mut knobs = Knobs::default().with_blobs_of(&foreign, |_, response| plain(&response));
         knobs.head = Box::new(move |_| Answer::Bytes(answer.clone()));
         let evil = Evil::start(knobs).await;

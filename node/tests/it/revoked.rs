@@ -19,7 +19,7 @@ const BEFORE_SILENCE: Duration = Duration::from_secs(4);
 /// Revokes grind, and has the node that serves the market read it again.
 async fn revoke(market: &Market, publisher: &Node) {
     let folder = MarketFolder::open(&market.folder).unwrap();
-    folder.set_status("grind", "1.0.0", Status::Revoked, &market.signers(), now()).unwrap();
+    folder.set_status("grind", "1.0.0", Status::Revoked, "it is bad", &market.signers(), now()).unwrap();
     publisher.ask(Command::MarketRefresh).await.unwrap();
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use msm_market_index::{MarketFolder, Signers, pack_folder};
+use msm_market_index::{MarketFolder, Publisher, Signers, pack_folder};
 use msm_node::{
     blob::Blob,
     command::{
@@ -171,6 +171,19 @@ pub fn lines(count: usize) -> String {
     (0..count).map(|n| format!("line {n} of the text\n")).collect()
 }
 
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target)
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
 /// An operator's market.
 pub struct Market {
     pub folder: PathBuf,
@@ -186,8 +199,25 @@ impl Market {
     /// Publishes a service; returns its manifest's hash.
     pub fn publish(&self, service: &Path) -> ContentHash {
         let folder = MarketFolder::open(&self.folder).unwrap();
-        let published = folder.publish(&pack_folder(service).unwrap(), self.keys[1].public(), &self.signers(), now());
-        published.unwrap().release.manifest
+        let package = pack_folder(service).unwrap();
+        folder.publish(&package, &Publisher::named(self.keys[1].public()), &self.signers(), now()).unwrap();
+        package.hash
+    }
+
+    /// The same market in another folder: from now on there are two.
+    pub fn forked(&self, folder: PathBuf) -> Self {
+        copy_folder(&self.folder, &folder);
+        Self { folder, id: self.id, keys: self.keys.each_ref().map(|key| SecretKey::from_seed(&key.seed())) }
+    }
+
+    /// Gives the market new index and head keys, as after a theft.
+    pub fn rotate_all(&self) {
+        let [index, head] = [7, 8].map(|n| SecretKey::from_seed(&[n; 32]));
+        let folder = MarketFolder::open(&self.folder).unwrap();
+        let mut roles = folder.state().unwrap().trusted.root().unwrap().roles.clone();
+        (roles.index.keys, roles.head.keys) = (vec![index.public()], vec![head.public()]);
+        let signers = Signers { root: vec![&self.keys[0]], index: vec![&index], head: vec![&head] };
+        assert!(folder.rotate(roles, &signers, now()).unwrap().wanting.is_empty());
     }
 
     /// Makes `home` trust it.
@@ -578,9 +608,14 @@ pub async fn msm(home: &Home, args: &[&str]) -> Ran {
 
 /// Runs `msm` with this standard input.
 pub async fn msm_with(home: &Home, args: &[&str], input: &str) -> Ran {
+    run(msm_command(home, args), input).await
+}
+
+/// `msm` on `home`, not started yet.
+pub fn msm_command(home: &Home, args: &[&str]) -> Command {
     let mut command = Command::new(MSM);
     command.args(args).env("MSM_HOME", home.folder()).current_dir(home.folder());
-    run(command, input).await
+    command
 }
 
 /// Runs a command to its end.

@@ -81,6 +81,7 @@ async fn a_part_is_the_same_from_devices_that_lend_different_engines() {
     let mut offer = wire::offer(&market, manifest, 2);
     // What service.toml asks at least.
     offer.need.battery = 10;
+    offer.name = "image-blur".into();
     for kind in ["box", "gaussian"] {
         let params = format!(r#"{{"kind":"{kind}","radius":12}}"#);
         let (wasm, compiled) = offered(&peer, &workers[0], (&offer, &params), &tile).await.unwrap();

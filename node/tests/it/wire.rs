@@ -54,6 +54,7 @@ pub async fn receive_within<T: DeserializeOwned>(stream: &mut Stream, limit: Dur
 pub fn offer(market: &Market, manifest: ContentHash, version: u64) -> Offer {
     Offer {
         op: TaskOp::Run,
+        name: "grind".into(),
         engine: None,
         v: 1,
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: None },

@@ -1,9 +1,12 @@
 //! Random messages and random damage: `decode(encode(x)) == x`, and no bytes make a decoder panic.
 
 use msm_protocol::{
-    ContentHash, Envelope, JobId, Manifest, MarketId, PeerId, PublicKey, Refusal, RefusalCode, Signed, cbor,
+    ContentHash, Envelope, JobId, Manifest, MarketId, PeerId, PublicKey, Refusal, RefusalCode, Signature, Signed, cbor,
     device::{DeviceExt, DeviceInfo, Network, Requirements},
-    document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
+    document::{
+        Child, Delegation, Entry, Head, Index, Mention, Page, Policy, Release, ReleaseKey, Review, Revocation, Role,
+        Roles, Root, Status, Target,
+    },
     job::{
         Accept, Chunk, Claim, Done, Heartbeat, Job, JobRefused, Offer, Outcome, Receipt, TaskHeader, TaskOp,
         TaskResult, ToRequester, ToWorker,
@@ -13,6 +16,7 @@ use msm_protocol::{
         Constraints, Engine, FileRef, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work,
     },
     message::{BlobRange, BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse, Presence},
+    review::{Report, ReportCheck},
 };
 use proptest::{collection::vec, option, prelude::*};
 use serde::{Serialize, de::DeserializeOwned};
@@ -95,9 +99,9 @@ fn chunk() -> impl Strategy<Value = Chunk> {
 fn to_worker() -> impl Strategy<Value = ToWorker> {
     let op = prop_oneof![Just(TaskOp::Run), Just(TaskOp::Split)];
     let engine = option::of(prop_oneof![Just(Engine::Js), Just(Engine::Wasm)]);
-    let offer = (any::<u8>(), need(), market(), any::<u64>(), hash(), op, engine).prop_map(
-        |(v, need, market, version, manifest, op, engine)| {
-            ToWorker::Offer(Box::new(Offer { v, op, need, engine, market, version, manifest }))
+    let offer = (any::<u8>(), need(), market(), any::<u64>(), hash(), op, engine, text()).prop_map(
+        |(v, need, market, version, manifest, op, engine, name)| {
+            ToWorker::Offer(Box::new(Offer { v, op, name, need, engine, market, version, manifest }))
         },
     );
     let job = (any::<[u8; 16]>(), any::<u32>(), any::<u32>(), text()).prop_map(|(job, slot, tasks, params)| {
@@ -147,24 +151,89 @@ fn blob_response() -> impl Strategy<Value = BlobResponse> {
     ]
 }
 
-fn page() -> impl Strategy<Value = Page> {
-    let status = prop_oneof![Just(Status::Active), Just(Status::Yanked), Just(Status::Revoked)];
-    let release = (text(), any::<u64>(), text(), any::<u8>(), status, vec(text(), 0..3), text(), text(), hash(), key())
-        .prop_map(|(name, size, scope, rating, status, engines, summary, version, manifest, publisher)| Release {
+fn signature() -> impl Strategy<Value = Signature> {
+    vec(any::<u8>(), 64).prop_map(|bytes| Signature::from_bytes(bytes.try_into().unwrap()))
+}
+
+fn review() -> impl Strategy<Value = Review> {
+    (hash(), key()).prop_map(|(report, reviewer)| Review { report, reviewer })
+}
+
+fn mention() -> impl Strategy<Value = Mention> {
+    (text(), text()).prop_map(|(word, service)| Mention { word, service })
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![hash().prop_map(Target::Package), key().prop_map(Target::Publisher)]
+}
+
+fn revocation() -> impl Strategy<Value = Revocation> {
+    (any::<u64>(), text(), target()).prop_map(|(since, reason, target)| Revocation { since, reason, target })
+}
+
+fn pages<E: Entry + std::fmt::Debug>(
+    entry: impl Strategy<Value = E>,
+    first: impl Strategy<Value = E::Key>,
+) -> impl Strategy<Value = Page<E>> {
+    let child = (hash(), first).prop_map(|(page, first)| Child { page, first });
+    prop_oneof![vec(entry, 0..6).prop_map(Page::Leaf), vec(child, 0..6).prop_map(Page::Inner)]
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let check = (text(), option::of(text())).prop_map(|(what, fault)| ReportCheck { what, fault });
+    let texts = (text(), text(), text());
+    let numbers = (any::<u8>(), any::<u64>(), any::<u64>(), any::<u8>());
+    (texts, numbers, vec(check, 0..4), any::<bool>(), hash(), option::of(any::<bool>())).prop_map(
+        |((name, note, version), (v, longest_ms, issued, rating), checks, passed, manifest, variants_agree)| Report {
+            v,
             name,
+            note,
+            checks,
+            issued,
+            passed,
+            rating,
+            version,
+            manifest,
+            longest_ms,
+            variants_agree,
+        },
+    )
+}
+
+fn release() -> impl Strategy<Value = Release> {
+    let status = prop_oneof![Just(Status::Active), Just(Status::Yanked), Just(Status::Revoked)];
+    let texts = (text(), text(), text(), text());
+    let by = (key(), option::of(signature()), vec(review(), 0..3));
+    (texts, any::<u64>(), any::<u8>(), status, vec(text(), 0..3), hash(), by).prop_map(
+        |(
+            (name, scope, summary, version),
             size,
-            scope,
             rating,
             status,
             engines,
-            summary,
-            version,
             manifest,
-            publisher,
-        });
-    let child =
-        (hash(), text(), text()).prop_map(|(page, name, version)| Child { page, first: PageKey { name, version } });
-    prop_oneof![vec(release, 0..6).prop_map(Page::Leaf), vec(child, 0..6).prop_map(Page::Inner)]
+            (publisher, signature, reviews),
+        )| {
+            Release {
+                name,
+                size,
+                scope,
+                rating,
+                status,
+                engines,
+                reviews,
+                summary,
+                version,
+                manifest,
+                publisher,
+                signature,
+            }
+        },
+    )
+}
+
+fn release_key() -> impl Strategy<Value = ReleaseKey> {
+    (text(), text()).prop_map(|(name, version)| ReleaseKey { name, version })
 }
 
 fn root() -> impl Strategy<Value = Root> {
@@ -175,18 +244,25 @@ fn root() -> impl Strategy<Value = Root> {
 }
 
 fn index() -> impl Strategy<Value = Index> {
-    let hashes = (option::of(hash()), option::of(hash()), market());
-    (any::<u8>(), hashes, any::<u64>(), any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
-        |(v, (prev, names, market), issued, reviews, expires, version, releases)| Index {
+    let hash = || option::of(hash());
+    let hashes = (hash(), hash(), hash(), hash(), market());
+    let policy = (any::<u16>(), vec(key(), 0..3)).prop_map(|(reviews, reviewers)| Policy { reviews, reviewers });
+    let delegation = (vec(key(), 0..3), text()).prop_map(|(keys, prefix)| Delegation { keys, prefix });
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    (any::<u8>(), hashes, numbers, policy, vec(delegation, 0..3)).prop_map(
+        |(v, (prev, names, words, revoked, market), (issued, expires, version, releases), policy, delegations)| Index {
             v,
             prev,
             names,
+            words,
             issued,
             market,
-            policy: Policy { reviews },
+            policy,
             expires,
+            revoked,
             version,
             releases,
+            delegations,
         },
     )
 }
@@ -364,8 +440,8 @@ proptest! {
     fn messages_read_back(
         discovery in (any::<u8>(), option::of(need())).prop_map(|(v, need)| Discovery { v, need }),
         device in device(),
-        head_request in (any::<u8>(), any::<u64>(), market()).prop_map(|(v, root, market)| HeadRequest { v, root, market }),
-        head_response in (option::of(bytes()), vec(bytes(), 0..5)).prop_map(|(head, roots)| HeadResponse { head, roots }),
+        head_request in (any::<u8>(), any::<u64>(), market(), option::of(any::<u64>())).prop_map(|(v, root, market, version)| HeadRequest { v, root, market, version }),
+        head_response in (option::of(bytes()), option::of(bytes()), vec(bytes(), 0..5)).prop_map(|(head, past, roots)| HeadResponse { head, past, roots }),
         blob_request in (any::<u8>(), any::<u32>(), hash(), any::<u32>(), any::<u64>()).prop_map(|(v, len, hash, more, offset)| BlobRequest { v, len, hash, more, offset }),
         blob_response in blob_response(),
     ) {
@@ -385,22 +461,30 @@ proptest! {
     }
 
     #[test]
-    fn manifests_and_pages_read_back(manifest in manifest(), page in page()) {
+    fn manifests_and_pages_read_back(
+        manifest in manifest(),
+        releases in pages(release(), release_key()),
+        words in pages(mention(), mention()),
+        revoked in pages(revocation(), target()),
+    ) {
         let _ = manifest.check();
         let _ = manifest.resolve_params(&serde_json::Map::new());
         reads_back(&manifest);
-        reads_back(&page);
+        reads_back(&releases);
+        reads_back(&words);
+        reads_back(&revoked);
     }
 
     #[test]
     fn documents_are_signed_and_read_back(
-        root in root(), index in index(), head in head(), presence in presence(), receipt in receipt(), seed: u8,
+        root in root(), index in index(), head in head(), presence in presence(), receipt in receipt(), report in report(), seed: u8,
     ) {
         signs_and_reads_back(&root, seed);
         signs_and_reads_back(&index, seed);
         signs_and_reads_back(&head, seed);
         signs_and_reads_back(&presence, seed);
         signs_and_reads_back(&receipt, seed);
+        signs_and_reads_back(&report, seed);
     }
 }
 

@@ -140,7 +140,7 @@ fn protocol_md_names_limits_and_protocols() {
         ("keys of a role", KEYS_PER_ROLE as u64),
         ("page entries", PAGE_ENTRIES as u64),
         ("levels", TREE_LEVELS as u64),
-        ("pages of a market", PAGES_PER_MARKET as u64),
+        ("pages of a tree", PAGES_PER_TREE as u64),
         ("step", VERSION_STEP),
         ("manifest; js", MANIFEST_BYTES as u64),
         ("manifest; js", JS_BYTES as u64),

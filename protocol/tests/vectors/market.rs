@@ -3,11 +3,15 @@
 use msm_protocol::{
     ContentHash, Manifest, MarketId, cbor,
     device::Network,
-    document::{Child, Head, Index, Page, PageKey, Policy, Release, Role, Roles, Root, Status},
+    document::{
+        Child, Delegation, Head, Index, Mention, Page, Policy, Release, ReleaseKey, Review, Revocation, Role, Roles,
+        Root, Status, Target, publication_digest,
+    },
     limits::{MANIFEST_BYTES, PAGE_BYTES},
     manifest::{
         Constraints, Engine, FileRef, Halo, Limits, Param, ParamType, Permissions, Range, Split, Value, Variant, Work,
     },
+    review::{Report, ReportCheck},
 };
 use serde_bytes::ByteBuf;
 
@@ -141,6 +145,8 @@ fn release(manifest: &Manifest, bytes: &[u8], status: Status) -> Release {
         version: manifest.version.clone(),
         manifest: ContentHash::of(bytes),
         publisher: key(6).public(),
+        reviews: vec![],
+        signature: None,
     }
 }
 
@@ -149,6 +155,8 @@ pub struct Market {
     pub id: MarketId,
     /// The blob of `manifest/small`.
     pub manifest: Vec<u8>,
+    /// The envelope of `head/1`.
+    pub first_head: Vec<u8>,
     /// The envelope of `head/2`.
     pub head: Vec<u8>,
     /// The envelopes of the roots.
@@ -173,19 +181,49 @@ pub fn market(samples: &mut Samples) -> Market {
     samples.message::<_, SEP_BYTES>("sep", "the package of upper-case 1.0.0 as one file", &bundle);
 
     let old = Manifest { version: "1.1.0".into(), ..full.clone() };
+    let report = Report {
+        v: 1,
+        name: small.name.clone(),
+        note: "read line by line".into(),
+        checks: vec![ReportCheck { what: "js: test shouts".into(), fault: None }],
+        issued: NOW,
+        passed: true,
+        rating: 6,
+        version: small.version.clone(),
+        manifest: ContentHash::of(&manifest),
+        longest_ms: 3,
+        variants_agree: None,
+    };
+    let report = samples.signed("review", "a review of upper-case 1.0.0", &report, &[8]);
+    let digest = publication_digest(&small.name, &small.version, &ContentHash::of(&manifest));
+    samples.raw("publication/digest", "what the publisher of upper-case 1.0.0 signs", &digest);
+    let withdrawn = release(&old, &cbor::to_vec(&old).unwrap(), Status::Revoked);
+    let revocations = [Target::Package(withdrawn.manifest), Target::Publisher(key(9).public())]
+        .map(|target| Revocation { since: NOW + 60, reason: "leaks the input".into(), target });
     let page = Page::Leaf(vec![
-        release(&old, &cbor::to_vec(&old).unwrap(), Status::Revoked),
+        withdrawn,
         release(&full, &full_bytes, Status::Yanked),
-        release(&small, &manifest, Status::Active),
+        Release {
+            reviews: vec![Review { report: ContentHash::of(&report), reviewer: key(8).public() }],
+            signature: Some(key(6).sign(&digest)),
+            ..release(&small, &manifest, Status::Active)
+        },
     ]);
     let page =
         samples.message::<_, PAGE_BYTES>("page/leaf", "the only page of the market's tree: three releases", &page);
     let child = |page: &[u8], name: &str| Child {
         page: ContentHash::of(page),
-        first: PageKey { name: name.into(), version: "1.0.0".into() },
+        first: ReleaseKey { name: name.into(), version: "1.0.0".into() },
     };
-    let inner = Page::Inner(vec![child(b"first page", "aa"), child(b"second page", "image-blur")]);
+    let inner = Page::<Release>::Inner(vec![child(b"first page", "aa"), child(b"second page", "image-blur")]);
     samples.message::<_, PAGE_BYTES>("page/inner", "a page of another, larger tree", &inner);
+
+    let word = |word: &str| Mention { word: word.into(), service: small.name.clone() };
+    let words = ["capital", "case", "in", "letters", "text", "upper", "upper-case"].map(word);
+    let words = Page::Leaf(words.to_vec());
+    let words = samples.message::<_, PAGE_BYTES>("page/words", "the words that find upper-case", &words);
+    let revocations = Page::Leaf(revocations.to_vec());
+    let revoked = samples.message::<_, PAGE_BYTES>("page/revoked", "what the market has revoked", &revocations);
 
     let roles = Roles { head: role(&[3], 1), root: role(&[1], 1), index: role(&[2], 1) };
     let name = "Sample Market".to_owned();
@@ -205,12 +243,15 @@ pub fn market(samples: &mut Samples) -> Market {
         v: 1,
         prev: None,
         names: None,
+        words: None,
         issued: NOW,
         market: id,
-        policy: Policy { reviews: 0 },
+        policy: Policy::default(),
         expires: NOW + 30 * DAY,
+        revoked: None,
         version: 1,
         releases: 0,
+        delegations: vec![],
     };
     let head_of = |index: &Index, bytes: &[u8], root| Head {
         v: 1,
@@ -223,10 +264,14 @@ pub fn market(samples: &mut Samples) -> Market {
         version: index.version,
     };
     let index_1 = samples.signed("index/1", "an index without releases", &empty, &[2]);
-    samples.signed("head/1", "points to index/1", &head_of(&empty, &index_1, 1), &[3]);
+    let first_head = samples.signed("head/1", "points to index/1", &head_of(&empty, &index_1, 1), &[3]);
     let next = Index {
         prev: Some(ContentHash::of(&index_1)),
         names: Some(ContentHash::of(&page)),
+        words: Some(ContentHash::of(&words)),
+        revoked: Some(ContentHash::of(&revoked)),
+        policy: Policy { reviews: 1, reviewers: vec![key(8).public()] },
+        delegations: vec![Delegation { keys: vec![key(6).public()], prefix: "upper-".into() }],
         issued: NOW + 60,
         expires: NOW + 60 + 30 * DAY,
         version: 2,
@@ -235,5 +280,5 @@ pub fn market(samples: &mut Samples) -> Market {
     };
     let index_2 = samples.signed("index/2", "follows index/1 and holds page/leaf", &next, &[2]);
     let head = samples.signed("head/2", "points to index/2, signed after root/2", &head_of(&next, &index_2, 2), &[3]);
-    Market { id, manifest, head, roots: vec![root_1, root_2] }
+    Market { id, manifest, first_head, head, roots: vec![root_1, root_2] }
 }

@@ -4,7 +4,7 @@ use msm_protocol::{
     Envelope, Manifest, PublicKey, SecretKey, Signed,
     cbor::{self, CborError},
     device::DeviceInfo,
-    document::{Head, Index, Page, Root},
+    document::{Head, Index, Mention, Page, Release, Revocation, Root},
     envelope,
     evidence::{EVIDENCE_BYTES, Evidence},
     job::{Receipt, ToRequester, ToWorker},
@@ -12,6 +12,7 @@ use msm_protocol::{
         CONTROL_BYTES, FILES, FRAME_BYTES, HEAD_RESPONSE_BYTES, MANIFEST_BYTES, PACKAGE_BYTES, PAGE_BYTES, VARIANTS,
     },
     message::{BlobRequest, BlobResponse, Discovery, HeadRequest, HeadResponse, Presence},
+    review::Report,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
@@ -107,7 +108,9 @@ pub const DECODERS: &[Again] = &[
     again::<BlobResponse, FRAME_BYTES>,
     again::<ToWorker, FRAME_BYTES>,
     again::<ToRequester, FRAME_BYTES>,
-    again::<Page, PAGE_BYTES>,
+    again::<Page<Release>, PAGE_BYTES>,
+    again::<Page<Mention>, PAGE_BYTES>,
+    again::<Page<Revocation>, PAGE_BYTES>,
     again::<Manifest, MANIFEST_BYTES>,
     manifest_again,
     again::<Bundle, SEP_BYTES>,
@@ -117,6 +120,7 @@ pub const DECODERS: &[Again] = &[
     envelope_again::<Head>,
     envelope_again::<Presence>,
     envelope_again::<Receipt>,
+    envelope_again::<Report>,
 ];
 
 /// Vectors in the making.

@@ -134,6 +134,7 @@ fn others(samples: &mut Samples, market: &Market) {
     let split = Offer {
         v: 1,
         op: TaskOp::Split,
+        name: "upper-case".into(),
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: Some(Network::Low) },
         engine: Some(Engine::Js),
         market: market.id,

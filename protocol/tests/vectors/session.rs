@@ -67,6 +67,7 @@ pub fn session(samples: &mut Samples, market: &Market) {
     let manifest = ContentHash::of(&market.manifest);
     let offer = ToWorker::Offer(Box::new(Offer {
         op: TaskOp::Run,
+        name: "upper-case".into(),
         engine: None,
         v: 1,
         need: need(),
@@ -98,15 +99,22 @@ pub fn session(samples: &mut Samples, market: &Market) {
         &ToWorker::Task(header),
     ));
 
-    let ask = HeadRequest { v: 1, root: 1, market: market.id };
+    let ask = HeadRequest { v: 1, root: 1, market: market.id, version: Some(1) };
     samples.message::<_, CONTROL_BYTES>(
         "session/head-request",
         "worker to requester, /msm/head/1 request: the worker knows root 1 and does not find the manifest",
         &ask,
     );
-    let answer =
-        HeadResponse { head: Some(ByteBuf::from(&market.head[..])), roots: vec![ByteBuf::from(&market.roots[1][..])] };
-    samples.message::<_, HEAD_RESPONSE_BYTES>("session/head-response", "its response: head/2 and root/2", &answer);
+    let answer = HeadResponse {
+        head: Some(ByteBuf::from(&market.head[..])),
+        past: Some(ByteBuf::from(&market.first_head[..])),
+        roots: vec![ByteBuf::from(&market.roots[1][..])],
+    };
+    samples.message::<_, HEAD_RESPONSE_BYTES>(
+        "session/head-response",
+        "its response: head/2, root/2, and head/1 of index 1",
+        &answer,
+    );
     let ask = BlobRequest { v: 1, len: 262_144, hash: manifest, more: 0, offset: 0 };
     samples.message::<_, CONTROL_BYTES>(
         "session/blob-request",

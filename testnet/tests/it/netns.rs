@@ -2,6 +2,7 @@
 
 mod kills;
 mod links;
+mod market;
 mod odd_hosts;
 mod sharing;
 

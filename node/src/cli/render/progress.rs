@@ -164,6 +164,10 @@ pub fn line(event: &Event) -> Option<String> {
             format!("{} has gone: {}", name(n, peer_id), clean(reason, REASON_BYTES))
         }
         Event::MarketUpdated { alias, version } => format!("market {}: index {version}", clean(alias, NAME_CHARS)),
+        Event::MarketSplit { alias, version } => format!(
+            "market {}: has signed two histories at index {version}; not followed any further",
+            clean(alias, NAME_CHARS)
+        ),
         Event::JobStarted { job_id, service, tasks } => {
             format!("job {}: {}, {}", job_id.short(), clean(service, 128), count(u64::from(*tasks), "task"))
         }

@@ -22,7 +22,8 @@ use crate::{
     cli::hints,
     clock,
     command::{
-        JobReport, JobState, Lending, MarketRow, PeerRow, Plan, Reply, Reruns, ServiceDetail, ServiceRow, Status,
+        JobReport, JobState, Lending, MarketRow, MirrorRow, PeerRow, Plan, Reply, Reruns, ServiceDetail, ServiceRow,
+        Status,
     },
 };
 
@@ -80,6 +81,7 @@ pub fn text(reply: &Reply, now: u64) -> String {
         Reply::Market(it) => market(it, now),
         Reply::Markets { markets: rows } => markets(rows, now),
         Reply::Lending(it) => lending(it, now),
+        Reply::Mirror(it) => mirror(it),
         Reply::Connected { peer_id } => format!("connected to {peer_id}\n"),
     }
 }
@@ -456,11 +458,27 @@ fn market_line(row: &MarketRow, now: u64) -> String {
         clean(&row.alias, NAME_CHARS),
         clean(&row.name, TEXT_CHARS),
         row.version,
-        count(row.services, "service"),
+        count(row.releases, "release"),
         clean(&row.freshness, NAME_CHARS),
         expiry(row, now),
         if row.published_here { ", published here" } else { "" }
-    )
+    ) + &two_histories(row)
+}
+
+fn mirror(row: &MirrorRow) -> String {
+    let what = format!("{}, {}", count(row.releases, "release"), bytes(row.bytes));
+    let share = format!("msm market add {}#{}", row.folder, row.market.fingerprint());
+    lines([("mirrored", what), ("folder", clean(&row.folder, TEXT_CHARS)), ("share", clean(&share, 2 * TEXT_CHARS))])
+}
+
+/// The alarm of a market that shows two histories.
+fn two_histories(row: &MarketRow) -> String {
+    row.two_histories.map_or_else(String::new, |version| {
+        format!(
+            "\n! it has signed two histories at index {version}: not followed any further (msm market proof {})",
+            clean(&row.alias, NAME_CHARS)
+        )
+    })
 }
 
 fn market(row: &MarketRow, now: u64) -> String {
@@ -473,7 +491,7 @@ fn markets(rows: &[MarketRow], now: u64) -> String {
             ("MARKET", Left),
             ("NAME", Left),
             ("INDEX", Right),
-            ("SERVICES", Right),
+            ("RELEASES", Right),
             ("STATE", Left),
             ("EXPIRY", Left),
             ("HERE", Left),
@@ -484,7 +502,7 @@ fn markets(rows: &[MarketRow], now: u64) -> String {
                 clean(&row.alias, NAME_CHARS),
                 clean(&row.name, 64),
                 row.version.to_string(),
-                row.services.to_string(),
+                row.releases.to_string(),
                 clean(&row.freshness, NAME_CHARS),
                 expiry(row, now),
                 if row.published_here { "published" } else { "-" }.to_owned(),
@@ -500,7 +518,7 @@ mod tests {
     use crate::cli::samples::{self, NOW};
 
     /// What each sample reply must show.
-    const SHOWN: [&[&str]; 15] = [
+    const SHOWN: [&[&str]; 16] = [
         &["attic, up 1 min 4 s", "no: no market trusted yet", "battery 62 %", "EQS 71"],
         &[
             "PEER    EQS     RTT  NETWORK",
@@ -525,7 +543,7 @@ mod tests {
         &["image-blur@1.2.0, 16 tasks", "attic", "yes", "battery 41 % < 50 %"],
         &["SERVICE", "image-blur", "media/image", "6/6", "home"],
         &["●●●●●● 6/6", "radius=INTEGER  blur radius in pixels  [default 3, 1..50]"],
-        &["index 14, 3 services, fresh, good for 27 d", "share", "msm:market:"],
+        &["index 14, 3 releases, fresh, good for 27 d", "share", "msm:market:"],
         &["MARKET", "Home Market", "good for 27 d", "nothing found yet"],
         &["connected to 12D3KooW"],
         &[
@@ -554,6 +572,7 @@ mod tests {
         ],
         &["may work again", "task 7 of job 7f7f: claimed 9c9c9c9c…"],
         &["paused until ", "1 running task handed back"],
+        &["mirrored", "3 releases, 41 kB", "/media/usb/market", "msm market add /media/usb/market#"],
     ];
 
     #[test]
@@ -612,7 +631,7 @@ mod tests {
     /// The contracts that scripts rely on: schema first, and the fields of each.
     #[test]
     fn json_keeps_its_contracts() {
-        let fields: [(&str, &[&str]); 15] = [
+        let fields: [(&str, &[&str]); 16] = [
             ("msm.status/1", &["name", "peer_id", "lending", "markets", "home"]),
             ("msm.peers/1", &["peers", "struck"]),
             ("msm.jobs/1", &["jobs"]),
@@ -631,6 +650,7 @@ mod tests {
             ("msm.history/1", &["entries"]),
             ("msm.forgiven/1", &["peer_id", "why", "job_id", "task", "claimed", "right", "by", "since"]),
             ("msm.lending/1", &["lending", "detail", "paused", "until", "tasks_back"]),
+            ("msm.mirror/1", &["market", "folder", "releases", "bytes"]),
         ];
         for (reply, (schema, fields)) in samples::replies().iter().zip(fields) {
             let line = crate::cli::render::json::line(reply).unwrap();

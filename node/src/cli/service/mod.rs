@@ -173,7 +173,7 @@ fn refused(error: &PackError, path: &Path, style: Style) -> CommandError {
 }
 
 /// Why something on the bench failed, as the command's end.
-fn failed(error: WorkshopError, folder: &Path, style: Style) -> CommandError {
+pub(super) fn failed(error: WorkshopError, folder: &Path, style: Style) -> CommandError {
     let code = match &error {
         WorkshopError::Pack(error) => return refused(error, folder, style),
         WorkshopError::NotFound(_) => ErrorCode::NotFound,

@@ -342,6 +342,7 @@ impl Invocation {
         Offer {
             v: 1,
             op,
+            name: manifest.name.clone(),
             need: resolved.need.clone(),
             engine: (!free).then_some(*engine),
             market: resolved.market,

@@ -24,6 +24,7 @@ pub fn offer() -> Offer {
     Offer {
         v: 1,
         op: TaskOp::Run,
+        name: "service".into(),
         need: Requirements { eqs: 0.0, gps: false, battery: 0, network: None },
         engine: None,
         market: MarketId::from_bytes([1; 32]),

@@ -1,17 +1,18 @@
 //! `market add`, `market remove` and the markets that this home publishes itself.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
-use msm_market_index::PublishedFolder;
+use msm_market_index::{PublishedFolder, catalogue::all_releases};
 use msm_protocol::{
     Manifest, MarketId,
+    document::Status,
     limits::{HEAD_BYTES, ROOT_BYTES},
 };
 use serde_bytes::ByteBuf;
 
 use super::{
     MarketError, MarketView, Markets, now,
-    saved::Saved,
+    services::{read, refused},
     source::{Source, SourceError},
 };
 use crate::{
@@ -25,6 +26,9 @@ use crate::{
 
 /// Roots read from one folder or server; longer chains go on at the next update. *Judgement.*
 const ROOTS_READ: u64 = 64;
+/// Releases of a market that is taken from its files as a whole, packages included, so that its files need not stay. Of a
+/// larger one what is needed is taken when it is needed. *Judgement.*
+const TAKEN_WHOLE: u64 = 1_000;
 
 /// What `market add` was given.
 struct Target {
@@ -40,7 +44,7 @@ fn parse(target: &str) -> Result<Target, CommandError> {
         |message: String| CommandError::new(ErrorCode::Usage, message).or_try("msm market add msm:market:FINGERPRINT");
     let Some((place, fingerprint)) = target.rsplit_once('#') else {
         let market = target.parse().map_err(|e| usage(format!("{target:?}: {e}")))?;
-        return Ok(Target { market, source: Source::Peers(None), written: None });
+        return Ok(Target { market, source: Source::peers(None), written: None });
     };
     let market = fingerprint.parse().map_err(|e| usage(format!("{fingerprint:?}: {e}")))?;
     let source = if place.starts_with("http://") {
@@ -98,7 +102,7 @@ impl Markets {
 
     async fn find_index(&self, ctx: &Arc<Context>, target: &Target) -> Result<(), CommandError> {
         match &target.source {
-            Source::Peers(_) => {
+            Source::Anyone { .. } => {
                 job::settle(ctx).await;
                 self.sync_widely(ctx).await;
                 Ok(())
@@ -185,7 +189,10 @@ impl Markets {
         }
         self.learn(ctx, market, roots, head.map(ByteBuf::from), source).await?;
         let Some(view) = self.get(&market) else { return Err(MarketError::NotTrusted(market)) };
-        for release in view.releases.iter() {
+        let Some(index) = view.index().filter(|index| index.releases <= TAKEN_WHOLE) else { return Ok(()) };
+        let walk = all_releases(index);
+        let walk = read(walk, &mut HashMap::new(), &|hash| source.page(ctx, hash)).await?;
+        for release in walk.entries().map_err(refused)?.iter().filter(|it| it.status != Status::Revoked) {
             let bytes = source.get(ctx, release.manifest, release.size, true).await?;
             ctx.net.provide(release.manifest).await;
             let Ok(manifest) = Manifest::from_slice(&bytes) else { continue };
@@ -201,7 +208,7 @@ impl Markets {
 impl MarketView {
     /// A market of which nothing is known yet but its id.
     fn pinned(entry: MarketEntry) -> Self {
-        let trusted = msm_market_index::TrustedMarket::pin(entry.market);
-        Self::new(entry, trusted, Saved::default(), Vec::new(), Vec::new())
+        let trusted = Arc::new(msm_market_index::TrustedMarket::pin(entry.market));
+        Self { id: entry.market, entry, trusted, saved: Arc::default(), services: Arc::default() }
     }
 }

@@ -4,29 +4,41 @@
 //! and what it accepts is written durably before it is used. Every reader sees whole [`MarketView`]s.
 
 mod add;
-mod saved;
+mod alarm;
+mod mirror;
+pub mod saved;
+mod search;
+mod services;
 pub mod source;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use msm_market_index::{
-    Freshness, HeadOutcome, ResolveError, ServiceRef, TreeWalk, TrustError, TrustedMarket, resolve,
+    Freshness, HeadOutcome, PublishedFolder, ResolveError, ServiceRef, TrustError, TrustedMarket, entry::reviews_of,
+    resolve,
 };
 use msm_protocol::{
-    ContentHash, MarketId, PeerId, Refusal, RefusalCode,
-    document::{Release, Status},
-    limits::{PAGE_BYTES, ROOTS_PER_RESPONSE},
+    ContentHash, Manifest, MarketId, PeerId, Refusal, RefusalCode,
+    document::{Index, Release, Status},
+    limits::{MANIFEST_BYTES, REPORT_BYTES, ROOTS_PER_RESPONSE},
+    manifest::is_name,
     message::{HeadRequest, HeadResponse},
+    review::Report,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
-use self::source::{Source, SourceError};
+use self::{
+    services::{Service, Services, read_services},
+    source::{Source, SourceError},
+};
 use super::{
     context::{Ask, Context},
     fetch::CONNECT_TIME,
@@ -64,6 +76,14 @@ pub enum MarketError {
     /// The node is ending.
     #[error("the node is ending")]
     Interrupted,
+    /// The market has signed two histories: nothing newer is believed under the same keys.
+    #[error(
+        "refused: equivocation: this market has signed two histories at index {version}; it is not followed any further"
+    )]
+    Split {
+        /// Where they part.
+        version: u64,
+    },
     /// Not one of this owner's markets.
     #[error("{0} is not trusted here")]
     NotTrusted(MarketId),
@@ -100,17 +120,29 @@ pub struct MarketView {
     trusted: Arc<TrustedMarket>,
     /// Envelopes as they came, to pass on and to start from.
     saved: Arc<saved::Saved>,
-    /// Releases of the index in use.
-    pub releases: Arc<Vec<Release>>,
-    by_manifest: Arc<HashMap<ContentHash, usize>>,
-    /// Pages of the index in use: pinned in the store, so that an offline restart finds them.
-    pages: Arc<Vec<ContentHash>>,
+    /// What is at hand of the index in use.
+    services: Arc<Services>,
 }
 
 impl MarketView {
     /// Version of the index in use, 0 for none.
     pub fn version(&self) -> u64 {
         self.trusted.index().map_or(0, |index| index.version)
+    }
+
+    /// The index in use.
+    pub fn index(&self) -> Option<&Index> {
+        self.trusted.index().map(|index| &**index)
+    }
+
+    /// Where its blobs may be had: its files on this device, peers (`hint` must have them), its web server.
+    fn source(&self, hint: Option<PeerId>) -> Source {
+        let source = self.entry.source.as_deref();
+        let url = source.filter(|source| source.starts_with("http://")).map(str::to_owned);
+        let own = self.entry.publish_folder.as_deref();
+        let folder =
+            own.or_else(|| source.filter(|_| url.is_none()).map(std::path::Path::new)).map(PublishedFolder::at);
+        Source::Anyone { hint, folder, url }
     }
 
     fn row(&self) -> MarketRow {
@@ -125,10 +157,11 @@ impl MarketView {
             market: self.id,
             fingerprint: self.id.fingerprint(),
             version: self.version(),
-            services: self.releases.len() as u64,
+            releases: self.index().map_or(0, |index| index.releases),
             freshness: freshness.to_owned(),
             expires: self.trusted.fresh_until().unwrap_or(0),
             published_here: self.entry.publish_folder.is_some(),
+            two_histories: self.two_histories(),
         }
     }
 }
@@ -155,6 +188,8 @@ pub struct Markets {
     round: tokio::sync::Mutex<()>,
     /// One update of one market at a time.
     updating: Mutex<HashMap<MarketId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Counts uses of services: which was used longest ago.
+    tick: AtomicU64,
 }
 
 /// What a head is worth that somebody passes on.
@@ -168,6 +203,8 @@ pub enum HeadNews {
     Old,
     /// Nothing can be said: the market, or its newest root, is not known here.
     Unknown,
+    /// Signed, and it contradicts what is believed: the market shows two histories.
+    Contradiction,
     /// No honest peer passes it on.
     Bad,
 }
@@ -176,7 +213,7 @@ impl HeadNews {
     /// What becomes of the gossip message that carried it.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Newer => Verdict::Accept,
+            Self::Newer | Self::Contradiction => Verdict::Accept,
             Self::Current | Self::Old | Self::Unknown => Verdict::Ignore,
             Self::Bad => Verdict::Reject,
         }
@@ -211,6 +248,7 @@ impl Markets {
             view: watch::Sender::new(Arc::new(views)),
             round: Default::default(),
             updating: Mutex::default(),
+            tick: AtomicU64::new(0),
         })
     }
 
@@ -228,10 +266,154 @@ impl Markets {
         self.view.borrow().iter().any(|view| view.id == *market)
     }
 
-    /// The release that `market` vouches for under this manifest hash.
+    /// The release that `market` vouches for under this manifest hash, if its service is at hand.
     pub fn release(&self, market: &MarketId, manifest: &ContentHash) -> Option<Release> {
-        let view = self.get(market)?;
-        view.by_manifest.get(manifest).and_then(|at| view.releases.get(*at)).cloned()
+        let tick = self.tick.fetch_add(1, Ordering::Relaxed);
+        self.get(market)?.services.release(manifest, tick).cloned()
+    }
+
+    /// The release of `name` that `market` vouches for under this manifest hash. `hint` must have the pages that lead
+    /// to it, as far as they are not here.
+    pub async fn release_of(
+        &self,
+        ctx: &Arc<Context>,
+        market: &MarketId,
+        name: &str,
+        manifest: &ContentHash,
+        hint: Option<PeerId>,
+    ) -> Option<Release> {
+        if !is_name(name) {
+            return None;
+        }
+        match self.service(ctx, market, name, hint).await {
+            Ok(service) => service.releases().iter().find(|release| release.manifest == *manifest).cloned(),
+            Err(error) => {
+                tracing::debug!(market = market.short(), name, %error, "not looked up");
+                None
+            }
+        }
+    }
+
+    /// All versions of a service under the index in use. It is followed from now on.
+    pub async fn service(
+        &self,
+        ctx: &Arc<Context>,
+        market: &MarketId,
+        name: &str,
+        hint: Option<PeerId>,
+    ) -> Result<Arc<Service>, MarketError> {
+        loop {
+            let tick = self.tick.fetch_add(1, Ordering::Relaxed);
+            let view = self.get(market).ok_or(MarketError::NotTrusted(*market))?;
+            if let Some(service) = view.services.get(name, tick) {
+                return Ok(service);
+            }
+            let Some(index) = view.index() else { return Ok(Arc::default()) };
+            let source = view.source(hint);
+            let read = read_services(index, BTreeSet::from([name.to_owned()]), &|hash| source.page(ctx, hash)).await?;
+            if read.found().is_empty() {
+                // Not kept: whoever asks for names that nobody has would push out those that are used.
+                return Ok(Arc::default());
+            }
+            for page in read.pages() {
+                ctx.store.pin(*page).await;
+            }
+            // Another index may have come meanwhile: then its own tree is asked.
+            if self.keep(market, view.version(), read, tick) {
+                let (ctx, market) = (ctx.clone(), *market);
+                tokio::spawn(async move { ctx.markets.write_down(&market).await });
+            }
+        }
+    }
+
+    /// Adds to what is at hand under index `version`; false when that is not in use any more.
+    fn keep(&self, market: &MarketId, version: u64, read: Services, tick: u64) -> bool {
+        self.view.send_if_modified(|views| {
+            let Some(at) = views.iter().position(|view| view.id == *market && view.version() == version) else {
+                return false;
+            };
+            let mut all = Vec::clone(views);
+            let mut services = Services::clone(&all[at].services);
+            services.add(read, tick);
+            all[at].services = Arc::new(services);
+            *views = Arc::new(all);
+            true
+        })
+    }
+
+    /// Notes which services are followed, for the next start.
+    async fn write_down(&self, market: &MarketId) {
+        let _guard = self.lock_of(*market).lock_owned().await;
+        let Some(view) = self.get(market) else { return };
+        let names = view.services.found();
+        if names == view.saved.names {
+            return;
+        }
+        let saved = saved::Saved { names, ..saved::Saved::clone(&view.saved) };
+        match saved::save(&self.floors, *market, &saved).await {
+            Ok(()) => self.set_saved(market, saved),
+            Err(error) => tracing::warn!(market = market.short(), %error, "services in use not written down"),
+        }
+    }
+
+    /// What of `release` its market's own rules ask for before it is installed: enough reviews that hold.
+    pub async fn reviewed(
+        &self,
+        ctx: &Arc<Context>,
+        market: &MarketId,
+        release: &Release,
+        hint: Option<PeerId>,
+    ) -> Result<(), Refusal> {
+        let Some(view) = self.get(market) else { return Ok(()) };
+        let policy = view.index().map(|index| index.policy.clone()).unwrap_or_default();
+        let source = view.source(hint);
+        let mut good = 0;
+        let mut last = None;
+        for review in release.reviews.iter().filter(|review| policy.reviewers.contains(&review.reviewer)) {
+            if good >= policy.reviews {
+                break;
+            }
+            let read = match source.get(ctx, review.report, REPORT_BYTES as u64, false).await {
+                Ok(bytes) => Report::open(&bytes, &review.reviewer, &release.manifest).map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match read {
+                Ok(_) => good += 1,
+                Err(error) => last = Some(error),
+            }
+        }
+        if good >= policy.reviews {
+            return Ok(());
+        }
+        let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
+        let reason = format!(
+            "{}@{} has {good} of the {} reviews that its market asks for{why}",
+            release.name, release.version, policy.reviews
+        );
+        Err(Refusal::new(RefusalCode::Unreviewed, reason))
+    }
+
+    /// A blob that one of the markets' folders on this device holds.
+    pub async fn file_blob(&self, hash: ContentHash, limit: u64) -> Option<bytes::Bytes> {
+        for view in self.view().iter() {
+            if let Some(bytes) = view.source(None).folder_blob(hash, limit).await {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    /// A blob of `market` from wherever it may be had.
+    pub async fn blob(
+        &self,
+        ctx: &Arc<Context>,
+        market: &MarketId,
+        hash: ContentHash,
+        size: u64,
+        hint: Option<PeerId>,
+    ) -> Result<bytes::Bytes, SourceError> {
+        let source = self.get(market).map_or(Source::peers(hint), |view| view.source(hint));
+        source.get(ctx, hash, size, true).await
     }
 
     /// Whether `market` still vouches for a package; once it did. Trust can end while a job runs.
@@ -275,7 +457,8 @@ impl Markets {
         let Some(view) = self.get(&request.market) else { return HeadResponse::default() };
         let skip = usize::try_from(request.root).unwrap_or(usize::MAX);
         let roots = view.saved.roots.iter().skip(skip).take(ROOTS_PER_RESPONSE).cloned().collect();
-        HeadResponse { head: view.saved.head.clone(), roots }
+        let past = request.version.and_then(|version| view.saved.past.head(version).cloned());
+        HeadResponse { head: view.saved.head.clone(), past, roots }
     }
 
     /// The newest head envelope of a market, to gossip and to put into the DHT.
@@ -286,6 +469,10 @@ impl Markets {
     /// What a head is worth that somebody passes on.
     pub fn judge(&self, market: &MarketId, head: &[u8]) -> HeadNews {
         let Some(view) = self.get(market) else { return HeadNews::Unknown };
+        if view.two_histories().is_some() {
+            // It is known here, and believed no further: one proof is enough.
+            return HeadNews::Unknown;
+        }
         match TrustedMarket::clone(&view.trusted).update_head(head, now()) {
             Ok(HeadOutcome::Known) => HeadNews::Current,
             Ok(_) => HeadNews::Newer,
@@ -293,7 +480,13 @@ impl Markets {
             Err(TrustError::RootVersion { .. } | TrustError::Untrusted { .. } | TrustError::Threshold { .. }) => {
                 HeadNews::Unknown
             }
-            Err(TrustError::Rollback { .. } | TrustError::Expired { .. }) => HeadNews::Old,
+            Err(TrustError::Rollback { .. } | TrustError::Expired { .. } | TrustError::Equivocation { .. }) => {
+                match view.contradiction(head) {
+                    Some(_) => HeadNews::Contradiction,
+                    None => HeadNews::Old,
+                }
+            }
+            Err(TrustError::ClockSuspect { .. }) => HeadNews::Old,
             Err(_) => HeadNews::Bad,
         }
     }
@@ -310,21 +503,29 @@ impl Markets {
             return Err(no_market(ctx).await);
         }
         if let Ok(hash) = service.parse::<ContentHash>() {
-            return find_hash(&views, hash);
+            return self.find_hash(ctx, &views, hash).await;
         }
         let usage = |e: ResolveError| CommandError::new(ErrorCode::Usage, e.to_string()).or_try("msm search");
         let request: ServiceRef = service.parse().map_err(usage)?;
         let mut found = Vec::new();
         let mut missed = None;
         for view in views.iter().filter(|view| request.market.as_ref().is_none_or(|alias| *alias == view.entry.alias)) {
-            match resolve(&view.releases, service) {
-                Ok(release) => found.push(Found {
-                    market: view.id,
-                    alias: view.entry.alias.clone(),
-                    index_version: view.version(),
-                    release: release.clone(),
-                }),
-                Err(error) => missed = Some(missed.map_or(error.clone(), |earlier| nearer(earlier, error))),
+            let known = self.service(ctx, &view.id, &request.name, None).await.map_err(unreadable)?;
+            let policy = view.index().map(|index| index.policy.clone()).unwrap_or_default();
+            // What too few have reviewed is not picked; asked for by its hash it is refused with that reason.
+            let reviewed = |release: &&Release| reviews_of(&policy, release) >= policy.reviews.into();
+            let pickable: Vec<Release> = known.releases().iter().filter(reviewed).cloned().collect();
+            match resolve(&pickable, service) {
+                Ok(release) => found.push(Found::new(view, release)),
+                Err(mut error) => {
+                    if let ResolveError::NotFound { closest, .. } = &mut error {
+                        if !known.releases().is_empty() {
+                            return Err(unreviewed(&request.name, policy.reviews));
+                        }
+                        *closest = self.near_name(ctx, view, &request.name).await;
+                    }
+                    missed = Some(missed.map_or(error.clone(), |earlier| nearer(earlier, error)));
+                }
             }
         }
         if let [_, second, ..] = found.as_slice() {
@@ -336,15 +537,55 @@ impl Markets {
         found.pop().ok_or_else(|| not_found(&request, missed))
     }
 
+    /// Finds the release of a manifest. One whose service is not at hand is looked up by the name that the manifest
+    /// says; only the market's tree is believed.
+    async fn find_hash(
+        &self,
+        ctx: &Arc<Context>,
+        views: &[MarketView],
+        hash: ContentHash,
+    ) -> Result<Found, CommandError> {
+        let tick = self.tick.fetch_add(1, Ordering::Relaxed);
+        let known = |view: &MarketView| view.services.release(&hash, tick).map(|release| Found::new(view, release));
+        let mut found = views.iter().find_map(known);
+        if found.is_none()
+            && let Ok(bytes) = super::fetch::fetch(ctx, hash, MANIFEST_BYTES as u64, false, None).await
+            && let Ok(manifest) = Manifest::from_slice(&bytes)
+        {
+            for view in views {
+                if let Some(release) = self.release_of(ctx, &view.id, &manifest.name, &hash, None).await {
+                    found = Some(Found::new(view, &release));
+                    break;
+                }
+            }
+        }
+        if let Some(Found { release, .. }) = &found
+            && release.status == Status::Revoked
+        {
+            let message = format!("refused: revoked: {}@{} was revoked by its market", release.name, release.version);
+            return Err(
+                CommandError::new(ErrorCode::Verification, message).or_try(format!("msm show {}", release.name))
+            );
+        }
+        found.ok_or_else(|| {
+            let message = format!("refused: unknown-package: {hash} is in no index of a market that is trusted here");
+            CommandError::new(ErrorCode::NotFound, message).or_try("msm search")
+        })
+    }
+
     /// Asks `peer` for a newer index of `market` and takes it if its signatures hold.
     pub async fn sync_from(&self, ctx: &Arc<Context>, market: MarketId, peer: PeerId) -> Result<(), MarketError> {
         loop {
             let view = self.get(&market).ok_or(MarketError::NotTrusted(market))?;
             let root = view.trusted.next_root() - 1;
-            let answer = ctx.net.head(peer, &HeadRequest { v: 1, root, market }).await?;
+            let version = Some(view.version()).filter(|version| *version > 0);
+            let answer = ctx.net.head(peer, &HeadRequest { v: 1, root, market, version }).await?;
+            if let Some(past) = &answer.past {
+                self.compare(ctx, &market, past).await;
+            }
             let more = answer.roots.len() == ROOTS_PER_RESPONSE;
             let head = answer.head.filter(|_| !more);
-            let result = self.learn(ctx, market, answer.roots, head, &Source::Peers(Some(peer))).await;
+            let result = self.learn(ctx, market, answer.roots, head, &view.source(Some(peer))).await;
             match &result {
                 Err(MarketError::Refused(why)) => {
                     tracing::warn!(peer = peer.short(), market = market.short(), why, "market update refused");
@@ -405,7 +646,7 @@ impl Markets {
         }
         let mut heads = ctx.net.find_heads(market).await;
         while let Some(head) = heads.recv().await {
-            let result = self.learn(ctx, market, Vec::new(), Some(ByteBuf::from(head)), &Source::Peers(None)).await;
+            let result = self.learn(ctx, market, Vec::new(), Some(ByteBuf::from(head)), &Source::peers(None)).await;
             if let Err(error) = result {
                 tracing::debug!(market = market.short(), %error, "head record not used");
             }
@@ -430,7 +671,7 @@ impl Markets {
         let view = self.get(&market).ok_or(MarketError::NotTrusted(market))?;
         let mut trusted = TrustedMarket::clone(&view.trusted);
         let mut saved = saved::Saved::clone(&view.saved);
-        let (mut content, mut changed) = ((view.releases.to_vec(), view.pages.to_vec()), false);
+        let (mut services, mut changed) = (Arc::clone(&view.services), false);
         for root in roots {
             if let msm_market_index::RootOutcome::Accepted { .. } = trusted.update_root(&root, now())? {
                 saved.roots.push(root);
@@ -440,28 +681,49 @@ impl Markets {
         if trusted.index().is_none() {
             // New keys for index or head begin a new line: what the old ones signed neither binds nor stays.
             (saved.head, saved.index) = (None, None);
-            content = Default::default();
+            saved.past.clear();
+            services = Arc::default();
         }
         if let Some(head) = head {
-            match trusted.update_head(&head, now())? {
-                HeadOutcome::Known => {}
-                HeadOutcome::Renewed => {
+            if let Some(version) = saved.two_histories() {
+                return Err(MarketError::Split { version });
+            }
+            match trusted.update_head(&head, now()) {
+                Ok(HeadOutcome::Known) => {}
+                Ok(HeadOutcome::Renewed) => {
                     saved.head = Some(head);
                     changed = true;
                 }
-                HeadOutcome::Fetch { hash, size, .. } => {
+                Ok(HeadOutcome::Fetch { hash, size, .. }) => {
                     let same_line = trusted.index().is_some();
                     let index = source.get(ctx, hash, size, true).await?;
                     // Its hash was signed: what is wrong with it is not the fault of whoever passed it on.
-                    trusted.update_index(&index, now()).map_err(|error| MarketError::Refused(bare(&error)))?;
-                    let all = read_releases(ctx, &trusted, source).await?;
+                    if let Err(error) = trusted.update_index(&index, now()) {
+                        drop(guard);
+                        self.accuse_index(ctx, &market, &error, &index).await;
+                        return Err(MarketError::Refused(bare(&error)));
+                    }
+                    let names = view.services.names();
+                    if let Some(index) = trusted.index() {
+                        services = Arc::new(read_services(index, names, &|hash| source.page(ctx, hash)).await?);
+                    }
                     if same_line {
-                        msm_market_index::trust::check_successor(&view.releases, &all.0)?;
+                        let (old, new): (Vec<_>, Vec<_>) =
+                            (view.services.releases().cloned().collect(), services.releases().cloned().collect());
+                        msm_market_index::trust::check_successor(&old, &new)?;
+                    }
+                    if let Some(mark) = trusted.floor().index {
+                        saved.past.add(mark, &head);
                     }
                     saved.head = Some(head);
                     saved.index = Some(ByteBuf::from(index.to_vec()));
-                    content = all;
+                    saved.names = services.found();
                     changed = true;
+                }
+                Err(error) => {
+                    drop(guard);
+                    self.compare(ctx, &market, &head).await;
+                    return Err(error.into());
                 }
             }
         }
@@ -470,7 +732,8 @@ impl Markets {
         }
         saved.floor = trusted.floor();
         let before = view.version();
-        let next = MarketView::new(view.entry, trusted, saved, content.0, content.1);
+        let next =
+            MarketView { entry: view.entry, id: view.id, trusted: Arc::new(trusted), saved: Arc::new(saved), services };
         // From here on whoever asked may go away: what is on disk and what is believed stay the same.
         let ctx = ctx.clone();
         let commit = tokio::spawn(async move {
@@ -481,15 +744,37 @@ impl Markets {
     }
 
     /// Writes the floor, then lets everybody see the new view.
-    async fn commit(&self, ctx: &Context, next: MarketView, before: u64) -> Result<(), MarketError> {
+    async fn commit(&self, ctx: &Arc<Context>, mut next: MarketView, before: u64) -> Result<(), MarketError> {
         saved::save(&self.floors, next.id, &next.saved).await?;
         let (market, alias, version) = (next.id, next.entry.alias.clone(), next.version());
-        for page in next.pages.iter() {
-            ctx.store.pin(*page).await;
-        }
-        let Some(old) = self.replace(next) else { return Err(MarketError::NotTrusted(market)) };
+        let mut give_up = BTreeSet::new();
+        let old = loop {
+            for page in next.services.pages() {
+                ctx.store.pin(*page).await;
+            }
+            // What came to be used while the index was read is read too: a job that runs must not find itself unlisted.
+            let lacking = match self.replace(&next, &give_up) {
+                Replaced::Done(old) => break old,
+                Replaced::Gone => return Err(MarketError::NotTrusted(market)),
+                Replaced::Lacking(names) => names,
+            };
+            let source = next.source(None);
+            let read = match next.index() {
+                Some(index) => read_services(index, lacking.clone(), &|hash| source.page(ctx, hash)).await.ok(),
+                None => None,
+            };
+            match read {
+                Some(read) => {
+                    let mut services = Services::clone(&next.services);
+                    services.add(read, self.tick.fetch_add(1, Ordering::Relaxed));
+                    next.services = Arc::new(services);
+                }
+                None => give_up.extend(lacking),
+            }
+        };
         let current = self.get(&market);
-        for page in old.pages.iter().filter(|page| current.as_ref().is_none_or(|view| !view.pages.contains(page))) {
+        let unused = |page: &&ContentHash| current.as_ref().is_none_or(|view| !view.services.pages().contains(page));
+        for page in old.services.pages().iter().filter(unused) {
             ctx.store.unpin(*page).await;
         }
         tracing::info!(market = market.short(), alias, version, "market updated");
@@ -500,19 +785,37 @@ impl Markets {
         Ok(())
     }
 
-    /// Replaces the view of a market that is still trusted; returns the old one.
-    fn replace(&self, next: MarketView) -> Option<MarketView> {
-        let mut old = None;
+    /// Replaces the view of a market that is still trusted, unless services are in use that `next` does not know; but for
+    /// those in `give_up`.
+    fn replace(&self, next: &MarketView, give_up: &BTreeSet<String>) -> Replaced {
+        let mut replaced = Replaced::Gone;
+        self.view.send_if_modified(|views| {
+            let Some(at) = views.iter().position(|view| view.id == next.id) else { return false };
+            let mut lacking = next.services.lacks(&views[at].services);
+            lacking.retain(|name| !give_up.contains(name));
+            if next.index().is_some() && !lacking.is_empty() {
+                replaced = Replaced::Lacking(lacking);
+                return false;
+            }
+            let mut all = Vec::clone(views);
+            // The owner may have renamed it meanwhile.
+            let entry = all[at].entry.clone();
+            replaced = Replaced::Done(std::mem::replace(&mut all[at], MarketView { entry, ..next.clone() }));
+            *views = Arc::new(all);
+            true
+        });
+        replaced
+    }
+
+    /// Replaces what is kept of a market; what is at hand stays.
+    fn set_saved(&self, market: &MarketId, saved: saved::Saved) {
         self.view.send_modify(|views| {
             let mut all = Vec::clone(views);
-            if let Some(place) = all.iter_mut().find(|view| view.id == next.id) {
-                // The owner may have renamed it meanwhile.
-                let entry = place.entry.clone();
-                old = Some(std::mem::replace(place, MarketView { entry, ..next }));
+            if let Some(view) = all.iter_mut().find(|view| view.id == *market) {
+                view.saved = Arc::new(saved);
             }
             *views = Arc::new(all);
         });
-        old
     }
 
     /// Begins to trust a market.
@@ -525,24 +828,20 @@ impl Markets {
     }
 }
 
-impl MarketView {
-    fn new(
-        entry: MarketEntry,
-        trusted: TrustedMarket,
-        saved: saved::Saved,
-        releases: Vec<Release>,
-        pages: Vec<ContentHash>,
-    ) -> Self {
-        let by_manifest = releases.iter().enumerate().map(|(at, release)| (release.manifest, at)).collect();
-        Self {
-            id: entry.market,
-            entry,
-            trusted: Arc::new(trusted),
-            saved: Arc::new(saved),
-            releases: Arc::new(releases),
-            by_manifest: Arc::new(by_manifest),
-            pages: Arc::new(pages),
-        }
+/// What became of a new view.
+enum Replaced {
+    /// It is everybody's; this was the old one.
+    Done(MarketView),
+    /// Services are in use that it does not know.
+    Lacking(BTreeSet<String>),
+    /// The market is not trusted any more.
+    Gone,
+}
+
+impl Found {
+    fn new(view: &MarketView, release: &Release) -> Self {
+        let (market, alias, index_version) = (view.id, view.entry.alias.clone(), view.version());
+        Self { market, alias, index_version, release: release.clone() }
     }
 }
 
@@ -551,44 +850,19 @@ pub fn place_of(market: &MarketId) -> ContentHash {
     ContentHash::from_bytes(*market.as_bytes())
 }
 
-/// Reads the whole tree of releases of the index in use, fetching the pages that are not here.
-async fn read_releases(
-    ctx: &Arc<Context>,
-    trusted: &TrustedMarket,
-    source: &Source,
-) -> Result<(Vec<Release>, Vec<ContentHash>), MarketError> {
-    let refused =
-        |error: msm_market_index::TreeError| MarketError::Refused(format!("bad-message: index tree: {error}"));
-    let Some(index) = trusted.index() else { return Ok(Default::default()) };
-    let mut walk = TreeWalk::all(index);
-    let mut pages: HashMap<ContentHash, Bytes> = HashMap::new();
-    loop {
-        let missing = walk.advance(|hash| pages.get(hash).cloned()).map_err(refused)?;
-        if missing.is_empty() {
-            return Ok((walk.releases().map_err(refused)?, pages.into_keys().collect()));
-        }
-        for hash in missing {
-            let page = source.get(ctx, hash, PAGE_BYTES as u64, false).await?;
-            pages.insert(hash, page);
-        }
-    }
+/// Why a market's tree could not be read.
+fn unreadable(error: MarketError) -> CommandError {
+    let code = match error {
+        MarketError::Refused(_) | MarketError::Forged(_) => ErrorCode::Verification,
+        _ => ErrorCode::NotFound,
+    };
+    CommandError::new(code, error.to_string()).or_try("msm market list")
 }
 
-fn find_hash(views: &[MarketView], hash: ContentHash) -> Result<Found, CommandError> {
-    let found = views.iter().find_map(|view| {
-        let release = view.releases.get(*view.by_manifest.get(&hash)?)?.clone();
-        Some(Found { market: view.id, alias: view.entry.alias.clone(), index_version: view.version(), release })
-    });
-    if let Some(Found { release, .. }) = &found
-        && release.status == Status::Revoked
-    {
-        let message = format!("refused: revoked: {}@{} was revoked by its market", release.name, release.version);
-        return Err(CommandError::new(ErrorCode::Verification, message).or_try(format!("msm show {}", release.name)));
-    }
-    found.ok_or_else(|| {
-        let message = format!("refused: unknown-package: {hash} is in no index of a market that is trusted here");
-        CommandError::new(ErrorCode::NotFound, message).or_try("msm search")
-    })
+fn unreviewed(name: &str, needed: u16) -> CommandError {
+    let message =
+        format!("refused: unreviewed: no version of {name} has the {needed} reviews that its market asks for");
+    CommandError::new(ErrorCode::NotAllowed, message).or_try(format!("msm search {name} --unreviewed"))
 }
 
 /// Of two misses the one that helps more: a near name beats none.

@@ -2,28 +2,46 @@
 //!
 //! It lies outside the content store, in two checksummed copies ([`crate::floors`]): the store is a cache.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use msm_market_index::{Floor, TreeWalk, TrustedMarket};
+use futures::FutureExt as _;
+use msm_market_index::{Floor, TrustedMarket, proof::Past, trust::NO_CLOCK};
 use msm_protocol::{MarketId, cbor};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{MarketError, MarketView};
-use crate::{floors::Floors, home::MarketEntry, store::StoreHandle};
+use super::{
+    MarketError, MarketView,
+    services::{Services, read_services},
+    source::SourceError,
+};
+use crate::{
+    floors::{FLOOR_BYTES, Floors},
+    home::MarketEntry,
+    store::StoreHandle,
+};
 
-/// Bytes of one market's record: roots are small, and a chain of hundreds fits.
-const SAVED_BYTES: usize = 1024 * 1024;
+/// Bytes of one market's record: roots are small, and a chain of hundreds fits, once more in a proof.
+const SAVED_BYTES: usize = FLOOR_BYTES;
 
 /// The record, in CBOR.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Saved {
     /// Newest head envelope.
     pub head: Option<ByteBuf>,
+    /// Heads of the indexes that were in use.
+    #[serde(default)]
+    pub past: Past,
     /// Nothing below this is believed.
     pub floor: Floor,
     /// Envelope of the index in use.
     pub index: Option<ByteBuf>,
+    /// Services that are followed.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// A proof that the market has signed two histories.
+    #[serde(default)]
+    pub proof: Option<ByteBuf>,
     /// Root envelopes from version 1 on.
     pub roots: Vec<ByteBuf>,
 }
@@ -50,43 +68,40 @@ pub async fn restore(entry: MarketEntry, saved: Saved, store: &StoreHandle) -> M
     let mut trusted = TrustedMarket::from_floor(entry.market, saved.floor);
     let mut verify = || {
         for root in &saved.roots {
-            trusted.update_root(root, 0)?;
+            trusted.update_root(root, NO_CLOCK)?;
         }
         if let (Some(head), Some(index)) = (&saved.head, &saved.index) {
-            trusted.update_head(head, 0)?;
-            trusted.update_index(index, 0)?;
+            trusted.update_head(head, NO_CLOCK)?;
+            trusted.update_index(index, NO_CLOCK)?;
         }
         Ok::<_, msm_market_index::TrustError>(())
     };
     if let Err(error) = verify() {
         tracing::warn!(market = entry.market.short(), %error, "saved state not usable; asking peers again");
     }
-    let (mut releases, mut held) = (Vec::new(), Vec::new());
+    let mut services = Services::default();
     if let Some(index) = trusted.index() {
-        let mut walk = TreeWalk::all(index);
-        let mut pages = HashMap::new();
-        while let Ok(missing) = walk.advance(|hash| pages.get(hash).cloned()) {
-            if missing.is_empty() {
-                releases = walk.releases().unwrap_or_default();
-                held = pages.into_keys().collect();
-                break;
-            }
-            let mut lost = false;
-            for hash in missing {
-                match store.get(hash).await {
-                    Some(page) => drop(pages.insert(hash, page)),
-                    None => lost = true,
-                }
-            }
-            if lost {
-                // The store lost a page. Forget the index, so that the next update fetches it again.
-                trusted = TrustedMarket::from_floor(entry.market, saved.floor);
-                for root in &saved.roots {
-                    let _ = trusted.update_root(root, 0);
-                }
-                break;
+        let page = |hash| {
+            let page = async move {
+                let missing = || SourceError::Missing(msm_protocol::ContentHash::to_string(&hash));
+                store.get(hash).await.ok_or_else(|| missing().into())
+            };
+            page.boxed()
+        };
+        // One by one: a page that the store has lost costs the services on it, and they are looked up again when they
+        // are needed.
+        for name in &saved.names {
+            match read_services(index, [name.clone()].into(), &page).await {
+                Ok(read) => services.add(read, 0),
+                Err(error) => tracing::warn!(market = entry.market.short(), name, %error, "not at hand any more"),
             }
         }
     }
-    MarketView::new(entry, trusted, saved, releases, held)
+    MarketView {
+        id: entry.market,
+        entry,
+        trusted: Arc::new(trusted),
+        saved: Arc::new(saved),
+        services: Arc::new(services),
+    }
 }

@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use msm_market_index::{PublishedFolder, folder::FolderError};
-use msm_protocol::{ContentHash, PeerId};
+use msm_protocol::{ContentHash, PeerId, limits::PAGE_BYTES};
 
+use super::MarketError;
 use crate::node::{
     context::Context,
     fetch::{FetchError, fetch},
@@ -43,8 +45,15 @@ pub enum SourceError {
 /// A source.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Peers, one of which must have it.
-    Peers(Option<PeerId>),
+    /// Whoever has it: the market's files on this device, peers, its web server, in this order.
+    Anyone {
+        /// A peer that must have it.
+        hint: Option<PeerId>,
+        /// Its files on this device.
+        folder: Option<PublishedFolder>,
+        /// Its address.
+        url: Option<String>,
+    },
     /// A published folder.
     Folder(PublishedFolder),
     /// The same folder behind a web server; the address ends without a slash.
@@ -52,6 +61,25 @@ pub enum Source {
 }
 
 impl Source {
+    /// Peers, one of which must have it.
+    pub fn peers(hint: Option<PeerId>) -> Self {
+        Self::Anyone { hint, folder: None, url: None }
+    }
+
+    /// A page of a market's trees.
+    pub fn page<'a>(&'a self, ctx: &'a Arc<Context>, hash: ContentHash) -> BoxFuture<'a, Result<Bytes, MarketError>> {
+        async move { Ok(self.get(ctx, hash, PAGE_BYTES as u64, false).await?) }.boxed()
+    }
+
+    /// A blob from the market's files on this device, if they are there and whole. What they do not have is no error:
+    /// others may have it.
+    pub async fn folder_blob(&self, hash: ContentHash, limit: u64) -> Option<Bytes> {
+        let Self::Anyone { folder: Some(folder), .. } = self else { return None };
+        let (folder, limit) = (folder.clone(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let read = tokio::task::spawn_blocking(move || folder.blob(&hash, limit)).await.ok()?;
+        read.inspect_err(|error| tracing::debug!(%error, "not taken from a market's folder")).ok()?.map(Bytes::from)
+    }
+
     /// A blob of at most `limit` bytes, kept in the store.
     pub async fn get(
         &self,
@@ -65,7 +93,16 @@ impl Source {
             return Ok(bytes);
         }
         let bytes = match self {
-            Self::Peers(hint) => return Ok(fetch(ctx, hash, limit, exact, *hint).await?),
+            Self::Anyone { hint, folder: _, url } => {
+                if let Some(bytes) = self.folder_blob(hash, limit).await {
+                    return Ok(bytes);
+                }
+                match (fetch(ctx, hash, limit, exact, *hint).await, url) {
+                    (Ok(bytes), _) => return Ok(bytes),
+                    (Err(error), None) => return Err(error.into()),
+                    (Err(_), Some(url)) => Self::Http(url.clone()).file(&format!("blobs/{hash}"), limit).await?,
+                }
+            }
             Self::Folder(_) | Self::Http(_) => self.file(&format!("blobs/{hash}"), limit).await?,
         };
         let bytes: Bytes = bytes.ok_or_else(|| SourceError::Missing(hash.to_string()))?.into();
@@ -89,7 +126,7 @@ impl Source {
     /// A file of a published market by its path, such as `head.cbor`. Peers have none.
     pub async fn file(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
         match self {
-            Self::Peers(_) => Ok(None),
+            Self::Anyone { .. } => Ok(None),
             Self::Folder(folder) => {
                 let (folder, path, limit) =
                     (folder.clone(), path.to_owned(), usize::try_from(limit).unwrap_or(usize::MAX));

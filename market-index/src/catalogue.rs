@@ -2,7 +2,7 @@
 
 use msm_protocol::{
     ContentHash,
-    document::{Delegation, Index, Mention, Policy, Release, Revocation, Target},
+    document::{Delegation, Index, Mention, Policy, Release, Revocation, Status, Target},
     limits::PAGES_PER_TREE,
 };
 
@@ -54,10 +54,15 @@ pub enum CatalogueError<E: std::error::Error + 'static> {
 }
 
 impl Catalogue {
+    /// Releases that may run.
+    fn listed(&self) -> impl Iterator<Item = &Release> {
+        self.releases.iter().filter(|release| release.status != Status::Revoked)
+    }
+
     /// The trees that carry it.
     pub fn trees(&self) -> Result<Trees, TreeError> {
         if let Some((release, reason)) =
-            self.releases.iter().find_map(|release| Some((release, entry::undelegated(&self.delegations, release)?)))
+            self.listed().find_map(|release| Some((release, entry::undelegated(&self.delegations, release)?)))
         {
             return Err(TreeError::Entries { entry: release.label(), reason });
         }

@@ -22,7 +22,7 @@ use crate::{
     PackError, Package, TreeError, TrustError, TrustedMarket,
     catalogue::{Catalogue, CatalogueError},
     folder::{FileWrite, FolderError, PublishedFolder, ROOTS},
-    trust::{HeadOutcome, NO_CLOCK},
+    trust::{HeadOutcome, NO_CLOCK, check_successor},
 };
 
 pub use draft::Wanting;
@@ -253,12 +253,7 @@ impl MarketFolder {
         let Some(index) = trusted.index() else {
             return Err(missing(&self.folder, Index::TYPE));
         };
-        let read = Catalogue::read(index, |page| self.folder.blob(page, PAGE_BYTES));
-        let catalogue = read.map_err(|error| match error {
-            CatalogueError::Tree(error) => MarketError::Tree(error),
-            CatalogueError::Page(error) => error.into(),
-            CatalogueError::Missing(page) => missing(&self.folder, &format!("blobs/{page}")),
-        })?;
+        let catalogue = self.catalogue(index)?;
         Ok(MarketState { trusted, catalogue })
     }
 
@@ -371,13 +366,51 @@ impl MarketFolder {
                 return Err(none(copy, "what waits for signatures there is another change"));
             }
         }
-        if draft.number()? != state.index_version() + 1 {
-            return Err(none(
-                self.folder.path(),
-                "what waits for signatures does not follow the index in use; discard it",
-            ));
-        }
+        self.successor(&state, &draft)?;
         self.finish(&state.trusted, draft, Vec::new(), signers, now)
+    }
+
+    /// Signs the change that waits in a copy of the folder, and publishes nothing even when no signature is wanting: the
+    /// market itself is where that is done, once.
+    pub fn cosign(&self, signers: &Signers<'_>, now: u64) -> Result<Outcome, MarketError> {
+        let _lock = self.folder.lock()?;
+        let state = self.state()?;
+        let Some(mut draft) = Draft::load(&self.folder)? else {
+            let reason = "nothing waits for signatures here";
+            return Err(MarketError::NoDraft { path: self.folder.path().to_owned(), reason });
+        };
+        self.successor(&state, &draft)?;
+        let signed = draft.sign(&state.trusted, signers, now)?;
+        self.folder.write(&draft.files()?)?;
+        let wanting = signed.err().unwrap_or_default();
+        Ok(Outcome { index: draft.number()?, changed: true, wanting })
+    }
+
+    /// Refuses to sign what devices would not believe as the next state of this market: the tree is read, and compared.
+    fn successor(&self, state: &MarketState, draft: &Draft) -> Result<(), MarketError> {
+        let index = draft.index()?;
+        let follows = (state.index_version() + 1, state.trusted.floor().index.map(|mark| mark.hash), self.market);
+        if (index.version, index.prev, index.market) != follows {
+            let reason = "what waits for signatures does not follow the index in use; discard it";
+            return Err(MarketError::NoDraft { path: self.folder.path().to_owned(), reason });
+        }
+        let next = self.catalogue(&index)?;
+        check_successor(&state.catalogue.releases, &next.releases)?;
+        let gone =
+            state.catalogue.revocations.iter().find(|old| !next.revocations.iter().any(|it| it.target == old.target));
+        if let Some(gone) = gone {
+            let reason = format!("what waits for signatures takes back a revocation ({})", gone.reason);
+            return Err(MarketError::Rules(reason));
+        }
+        Ok(())
+    }
+
+    fn catalogue(&self, index: &Index) -> Result<Catalogue, MarketError> {
+        Catalogue::read(index, |page| self.folder.blob(page, PAGE_BYTES)).map_err(|error| match error {
+            CatalogueError::Tree(error) => MarketError::Tree(error),
+            CatalogueError::Page(error) => error.into(),
+            CatalogueError::Missing(page) => missing(&self.folder, &format!("blobs/{page}")),
+        })
     }
 
     /// Gives up the change that waits for signatures. What it would have published stays unlisted.

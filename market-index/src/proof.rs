@@ -2,11 +2,12 @@
 //!
 //! A market that shows different indexes to different people can only do so by signing two of one number, or an index
 //! that does not follow the one before it. Either is kept with the roots that vouch for the keys, and needs no witness.
+//! Heads prove nothing: the head key lies near a network, and a thief of it alone must not be able to stop a market.
 
 use msm_protocol::{
     ContentHash, Envelope, MarketId, VerifyError,
     cbor::{self, CborError},
-    document::{Head, Index},
+    document::Index,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -16,15 +17,17 @@ use crate::{
     trust::{Mark, NO_CLOCK},
 };
 
-/// Bytes of one proof: two small documents and the roots before them. *Judgement*: hundreds of roots fit.
+/// Bytes of one proof: two documents and the roots before them. *Judgement*: hundreds of roots fit.
 pub const PROOF_BYTES: usize = 1024 * 1024;
+/// Bytes of the indexes that are kept of one market.
+const PAST_BYTES: usize = 256 * 1024;
 
 /// Two documents of one market that cannot both be true. Nothing in it is believed before [`Proof::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Envelope of a head.
+    /// Envelope of an index.
     pub a: ByteBuf,
-    /// Envelope of another head of the same number, or of the index after `a` that follows another one.
+    /// Envelope of another index of the same number, or of the next one that follows another than `a`.
     pub b: ByteBuf,
     /// Format version, 1.
     pub v: u8,
@@ -90,34 +93,33 @@ impl Proof {
             trusted.update_root(root, NO_CLOCK)?;
         }
         let root = trusted.root().ok_or(TrustError::RootVersion { needed: 1, found: 0 })?;
-        let head = |bytes: &[u8]| {
-            let envelope = Envelope::from_slice::<Head>(bytes)?;
-            envelope.verify::<Head>(&root.roles.head.keys, usize::from(root.roles.head.threshold))
+        let role = &root.roles.index;
+        let index = |bytes: &[u8]| {
+            let envelope = Envelope::from_slice::<Index>(bytes)?;
+            let index = envelope.verify::<Index>(&role.keys, usize::from(role.threshold))?;
+            Ok::<_, VerifyError>((index, ContentHash::of(envelope.payload())))
         };
-        let a = head(&self.a)?;
-        let (market, other) = match head(&self.b) {
-            Ok(b) => (b.market, (b.version == a.version).then_some(Some(b.hash))),
-            Err(VerifyError::Type { .. }) => {
-                let envelope = Envelope::from_slice::<Index>(&self.b)?;
-                let role = &root.roles.index;
-                let b = envelope.verify::<Index>(&role.keys, usize::from(role.threshold))?;
-                (b.market, (a.version.checked_add(1) == Some(b.version)).then_some(b.prev))
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(other) = [a.market, market].into_iter().find(|market| *market != self.market) {
+        let ((a, a_payload), (b, b_payload)) = (index(&self.a)?, index(&self.b)?);
+        if let Some(other) = [a.market, b.market].into_iter().find(|market| *market != self.market) {
             return Err(ProofError::AnotherMarket(other));
         }
+        let (own, market) = (ContentHash::of(&self.a), self.market);
+        // The same words under other signatures are no other history.
+        let other = if a.version == b.version {
+            (a_payload != b_payload).then(|| Some(ContentHash::of(&self.b)))
+        } else if a.version.checked_add(1) == Some(b.version) {
+            (b.prev != Some(own)).then_some(b.prev)
+        } else {
+            None
+        };
         match other {
-            Some(other) if other != Some(a.hash) => {
-                Ok(Histories { market, root: root.version, version: a.version, hashes: (a.hash, other) })
-            }
-            _ => Err(ProofError::NoContradiction),
+            Some(other) => Ok(Histories { market, root: root.version, version: a.version, hashes: (own, other) }),
+            None => Err(ProofError::NoContradiction),
         }
     }
 }
 
-/// The heads of older indexes that a device has believed, to be held against what others were shown.
+/// The older indexes that a device has believed, to be held against what others were shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Past(Vec<Step>);
@@ -125,23 +127,32 @@ pub struct Past(Vec<Step>);
 /// One index that was in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Step {
-    head: ByteBuf,
     mark: Mark,
+    index: ByteBuf,
 }
 
 impl Past {
-    /// Keeps the head of an index that comes into use; the oldest is forgotten when there are
-    /// [`HEADS_KEPT`](msm_protocol::limits::HEADS_KEPT).
-    pub fn add(&mut self, mark: Mark, head: &[u8]) {
+    /// Keeps the envelope of an index that comes into use; the oldest is forgotten when there are
+    /// [`INDEXES_KEPT`](msm_protocol::limits::INDEXES_KEPT), or when they are larger than a record may be.
+    pub fn add(&mut self, mark: Mark, index: &[u8]) {
         self.0.retain(|step| step.mark.version < mark.version);
-        self.0.push(Step { mark, head: ByteBuf::from(head) });
-        let most = msm_protocol::limits::HEADS_KEPT;
+        self.0.push(Step { mark, index: ByteBuf::from(index) });
+        let bytes = |steps: &[Step]| steps.iter().map(|step| step.index.len()).sum::<usize>();
+        while self.0.len() > 1 && bytes(&self.0) > PAST_BYTES {
+            self.0.remove(0);
+        }
+        let most = msm_protocol::limits::INDEXES_KEPT;
         self.0.drain(..self.0.len().saturating_sub(most));
     }
 
-    /// The head that announced index `version`.
-    pub fn head(&self, version: u64) -> Option<&ByteBuf> {
-        self.0.iter().find(|step| step.mark.version == version).map(|step| &step.head)
+    /// The envelope of index `version`.
+    pub fn index(&self, version: u64) -> Option<&ByteBuf> {
+        self.0.iter().find(|step| step.mark.version == version).map(|step| &step.index)
+    }
+
+    /// The hash of that envelope.
+    pub fn hash(&self, version: u64) -> Option<ContentHash> {
+        self.0.iter().find(|step| step.mark.version == version).map(|step| step.mark.hash)
     }
 
     /// Forgets everything: other keys begin another history.

@@ -122,6 +122,11 @@ impl Envelope {
         cbor::to_vec(self)
     }
 
+    /// What it says it is.
+    pub fn document_type(&self) -> &str {
+        &self.r#type
+    }
+
     /// The signed bytes. Not to be decoded before [`Envelope::verify`].
     pub fn payload(&self) -> &[u8] {
         &self.payload

@@ -74,9 +74,9 @@ pub const WORD_BYTES: usize = 48;
 pub const WORDS_PER_SERVICE: usize = 32;
 /// Why something was revoked, for people.
 pub const REVOCATION_REASON_CHARS: usize = 200;
-/// Heads of older indexes that a node keeps, to tell whether others were shown another past. *Judgement*: a market that
-/// publishes daily is compared over two months.
-pub const HEADS_KEPT: usize = 64;
+/// Older indexes that a node keeps, to tell whether others were shown another past. *Judgement*: a market that publishes
+/// daily is compared over two months.
+pub const INDEXES_KEPT: usize = 64;
 /// Signatures on one envelope; bounds a verification to about a millisecond.
 pub const SIGNATURES: usize = 16;
 /// Keys that may sign for one role.

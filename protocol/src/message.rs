@@ -56,7 +56,7 @@ pub struct HeadRequest {
     pub root: u64,
     /// The market asked about.
     pub market: MarketId,
-    /// An index that was in use here: its head is asked for too, to tell whether both were shown the same.
+    /// An index that was in use here: the one of that number is asked for, to tell whether both were shown the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
 }
@@ -67,7 +67,7 @@ pub struct HeadResponse {
     /// Newest head envelope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<ByteBuf>,
-    /// The envelope of the head under which [`HeadRequest::version`] was in use, if that was asked for and is kept.
+    /// The envelope of index [`HeadRequest::version`], if that was asked for and is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<ByteBuf>,
     /// Root envelopes in order of version, from the first one asked for; at most

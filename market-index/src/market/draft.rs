@@ -81,10 +81,14 @@ impl Draft {
         Ok(files)
     }
 
+    /// Its index, as whoever signs it will say.
+    pub(super) fn index(&self) -> Result<Index, MarketError> {
+        cbor::from_slice(self.index.payload(), Index::LIMIT).map_err(|e| unreadable::<Index>(&e))
+    }
+
     /// The number of its index.
     pub(super) fn number(&self) -> Result<u64, MarketError> {
-        let index: Index = cbor::from_slice(self.index.payload(), Index::LIMIT).map_err(|e| unreadable::<Index>(&e))?;
-        Ok(index.version)
+        Ok(self.index()?.version)
     }
 
     /// Removes every draft from `folder`.
@@ -128,6 +132,9 @@ impl Draft {
         if let Some(root) = &mut self.root {
             // Its own payload: whoever signs it believes it. The code that users run looks at it below.
             let next: Root = cbor::from_slice(root.payload(), Root::LIMIT).map_err(|e| unreadable::<Root>(&e))?;
+            if next.market != Some(before.market()) || next.version != held.version + 1 {
+                return Err(TrustError::RootVersion { needed: held.version + 1, found: next.version }.into());
+            }
             for role in [&held.roles.root, &next.roles.root] {
                 add(root, &signers.root, role);
                 wanting.extend(want::<Root>(root, role));
@@ -183,7 +190,11 @@ impl Draft {
 fn read<T: Signed>(folder: &PublishedFolder, file: &str, limit: usize) -> Result<Option<Envelope>, MarketError> {
     let Some(bytes) = folder.file(file, limit)? else { return Ok(None) };
     let envelope = Envelope::from_slice::<T>(&bytes).map_err(|e| unreadable::<T>(&e))?;
-    Ok(Some(envelope))
+    // Signatures are bound to the type: one must not be led to sign another kind of document.
+    match envelope.document_type() == T::TYPE {
+        true => Ok(Some(envelope)),
+        false => Err(unreadable::<T>(&format!("is a {:?}", envelope.document_type()))),
+    }
 }
 
 fn unreadable<T: Signed>(error: &dyn std::fmt::Display) -> MarketError {

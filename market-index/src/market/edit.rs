@@ -139,11 +139,19 @@ fn publish(catalogue: &mut Catalogue, package: &Package, publisher: &Publisher) 
     let release = Release { signature: publisher.signature, ..entry::release_of(package, publisher.key) };
     let place = catalogue.releases.binary_search_by_key(&release.key(), Release::key);
     if let Ok(place) = place {
-        let there = &catalogue.releases[place];
+        let there = &mut catalogue.releases[place];
         if there.manifest != release.manifest {
             let (name, version) = (release.name, release.version);
             return Err(MarketError::VersionTaken { name, version, published: there.manifest });
         }
+        // Whoever brought it in may sign for it later: a name that comes to be delegated needs that.
+        if release.signature.is_some() && there.status != Status::Revoked {
+            (there.publisher, there.signature) = (release.publisher, release.signature);
+            if let Some(reason) = entry::undelegated(&catalogue.delegations, &release) {
+                return Err(MarketError::Rules(format!("{} {}: {reason}", release.name, release.version)));
+            }
+        }
+        let there = &catalogue.releases[place];
         return Ok(if there.status == Status::Revoked { Vec::new() } else { change::package_files(package) });
     }
     if let Some(revocation) = catalogue.revocation(&release) {
@@ -193,6 +201,9 @@ fn revoke(catalogue: &mut Catalogue, target: Target, reason: &str, now: u64) {
 
 fn review(catalogue: &mut Catalogue, report: &[u8], reviewer: PublicKey) -> Result<Vec<FileWrite>, MarketError> {
     let read = Report::read(report, &reviewer)?;
+    if !read.passed {
+        return Err(ReportError::Failed(read.checks.iter().find_map(|check| check.fault.clone())).into());
+    }
     let Some(release) = catalogue.releases.iter_mut().find(|release| release.manifest == read.manifest) else {
         let (name, version) = (read.name.clone(), read.version.clone());
         return Err(MarketError::NotFound { name, version });

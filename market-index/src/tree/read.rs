@@ -96,6 +96,9 @@ impl<E: Leaf> TreeWalk<E> {
                     continue;
                 }
             };
+            if let Some(expected) = self.expected.filter(|expected| found as u64 > *expected) {
+                return Err(TreeError::Count { expected, found: found as u64 });
+            }
             if self.pages + missing.len() == self.scope.pages {
                 return Err(TreeError::TooManyPages { limit: self.scope.pages });
             }

@@ -63,11 +63,12 @@ where
 impl Scope<Release> {
     /// All versions of one service.
     pub fn name(name: &str) -> Self {
-        Self { pages: PAGES_PER_LOOKUP, ..Self::names(BTreeSet::from([name.to_owned()])) }
+        Self::names(BTreeSet::from([name.to_owned()]))
     }
 
     /// All versions of these services.
     pub fn names(names: BTreeSet<String>) -> Self {
+        let pages = (PAGES_PER_LOOKUP * names.len().max(1)).min(PAGES_PER_TREE);
         let names = std::sync::Arc::new(names);
         let wanted = names.clone();
         let name = |key: &ReleaseKey| key.name.clone();
@@ -84,7 +85,7 @@ impl Scope<Release> {
                     .next()
                     .is_some()
             }),
-            pages: PAGES_PER_TREE,
+            pages,
         }
     }
 }

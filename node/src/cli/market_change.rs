@@ -318,7 +318,7 @@ impl Edit {
 fn sign_copy(home: &Home, folder: &Path, screen: &mut Screen) -> Result<(), Stop> {
     let market = MarketFolder::open(folder).map_err(from_market)?;
     let all = OwnKeys::all(home)?;
-    let outcome = market.sign(&[], &all.signers(), now()).map_err(from_market)?;
+    let outcome = market.cosign(&all.signers(), now()).map_err(from_market)?;
     let (alias, publish_folder) = (folder.display().to_string(), Some(folder.to_owned()));
     show(&MarketEntry { alias, market: market.share(), source: None, publish_folder, added: 0 }, &outcome, screen)
 }
@@ -401,7 +401,7 @@ fn show(entry: &MarketEntry, outcome: &Outcome, screen: &mut Screen) -> Result<(
         return screen.result_line(format!("{}: nothing to change, index {}", entry.alias, outcome.index));
     }
     if outcome.wanting.is_empty() {
-        return screen.result_line(format!("{}: index {} is signed", entry.alias, outcome.index));
+        return screen.result_line(format!("{}: index {} has all its signatures", entry.alias, outcome.index));
     }
     let mut text = format!("{}: index {} waits for signatures; nobody sees it yet\n", entry.alias, outcome.index);
     for wanting in &outcome.wanting {

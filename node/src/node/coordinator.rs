@@ -186,7 +186,7 @@ impl Coordinator {
                 HeadNews::Current => self.ctx.net.store_record(record).await,
                 HeadNews::Contradiction => {
                     let ctx = self.ctx.clone();
-                    tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head).await });
+                    tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head, Some(from)).await });
                 }
                 HeadNews::Old | HeadNews::Unknown => {}
             },
@@ -326,7 +326,7 @@ impl Coordinator {
         let from = gossip.from;
         if news == HeadNews::Contradiction {
             let (ctx, head) = (self.ctx.clone(), gossip.data.clone());
-            tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head).await });
+            tokio::spawn(async move { ctx.markets.compare(&ctx, &market, &head, Some(from)).await });
         }
         self.pass_judgement(gossip, news.verdict()).await;
         if matches!(news, HeadNews::Newer | HeadNews::Unknown) {

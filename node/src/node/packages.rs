@@ -249,9 +249,8 @@ async fn manifest_from(
         let reason = format!("the index of {} has expired, and the package is not on this device", market.short());
         return Err(Refusal::new(RefusalCode::StaleMarket, reason));
     }
-    if !ctx.store.has(release.manifest).await {
-        ctx.markets.reviewed(ctx, market, release, hint).await?;
-    }
+    // Also when its manifest is here: a catalogue brings that. The reviews themselves stay here once they were read.
+    ctx.markets.reviewed(ctx, market, release, hint).await?;
     let bad = |reason: String| Refusal::new(RefusalCode::BadPackage, reason);
     let open = |bytes: &[u8]| open_manifest(release, bytes).map_err(|e| bad(format!("manifest: {e}")));
     if wanted == Wanted::Manifest {

@@ -97,6 +97,14 @@ async fn a_market_may_ask_for_reviews() {
     assert_eq!(refused.code, 4, "{}", refused.err);
     assert!(refused.error()["message"].as_str().unwrap().starts_with("refused: unreviewed"), "{}", refused.err);
 
+    // Not by its hash either, which is how somebody would get around a list.
+    let found = msm(&phone, &["search", "grind", "--unreviewed", "--json"]).await.json();
+    let hash = found["services"][0]["manifest"].as_str().unwrap();
+    let refused = msm(&phone, &["invoke", hash, "in.txt", "-p", "rounds=3", "--local", "--json"]).await;
+    assert_ne!(refused.code, 0);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("has 0 of the 1 reviews that its market asks for"), "{message}");
+
     let service = lab.grind();
     let review = ["market", "review", service.to_str().unwrap(), "--key", "ann", "-o", "ann.review", "--json"];
     let report = msm(&home, &review).await.json();

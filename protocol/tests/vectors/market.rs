@@ -155,8 +155,8 @@ pub struct Market {
     pub id: MarketId,
     /// The blob of `manifest/small`.
     pub manifest: Vec<u8>,
-    /// The envelope of `head/1`.
-    pub first_head: Vec<u8>,
+    /// The envelope of `index/1`.
+    pub first_index: Vec<u8>,
     /// The envelope of `head/2`.
     pub head: Vec<u8>,
     /// The envelopes of the roots.
@@ -264,7 +264,7 @@ pub fn market(samples: &mut Samples) -> Market {
         version: index.version,
     };
     let index_1 = samples.signed("index/1", "an index without releases", &empty, &[2]);
-    let first_head = samples.signed("head/1", "points to index/1", &head_of(&empty, &index_1, 1), &[3]);
+    samples.signed("head/1", "points to index/1", &head_of(&empty, &index_1, 1), &[3]);
     let next = Index {
         prev: Some(ContentHash::of(&index_1)),
         names: Some(ContentHash::of(&page)),
@@ -280,5 +280,5 @@ pub fn market(samples: &mut Samples) -> Market {
     };
     let index_2 = samples.signed("index/2", "follows index/1 and holds page/leaf", &next, &[2]);
     let head = samples.signed("head/2", "points to index/2, signed after root/2", &head_of(&next, &index_2, 2), &[3]);
-    Market { id, manifest, first_head, head, roots: vec![root_1, root_2] }
+    Market { id, manifest, first_index: index_1, head, roots: vec![root_1, root_2] }
 }

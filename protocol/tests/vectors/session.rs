@@ -107,12 +107,12 @@ pub fn session(samples: &mut Samples, market: &Market) {
     );
     let answer = HeadResponse {
         head: Some(ByteBuf::from(&market.head[..])),
-        past: Some(ByteBuf::from(&market.first_head[..])),
+        past: Some(ByteBuf::from(&market.first_index[..])),
         roots: vec![ByteBuf::from(&market.roots[1][..])],
     };
     samples.message::<_, HEAD_RESPONSE_BYTES>(
         "session/head-response",
-        "its response: head/2, root/2, and head/1 of index 1",
+        "its response: head/2, root/2, and index/1",
         &answer,
     );
     let ask = BlobRequest { v: 1, len: 262_144, hash: manifest, more: 0, offset: 0 };

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     MarketError, MarketView, Markets, now,
-    services::{read, refused},
+    services::{TAKEN_WHOLE, read, refused},
     source::{Source, SourceError},
 };
 use crate::{
@@ -26,9 +26,6 @@ use crate::{
 
 /// Roots read from one folder or server; longer chains go on at the next update. *Judgement.*
 const ROOTS_READ: u64 = 64;
-/// Releases of a market that is taken from its files as a whole, packages included, so that its files need not stay. Of a
-/// larger one what is needed is taken when it is needed. *Judgement.*
-const TAKEN_WHOLE: u64 = 1_000;
 
 /// What `market add` was given.
 struct Target {
@@ -201,6 +198,7 @@ impl Markets {
                 ctx.net.provide(hash).await;
             }
         }
+        self.gather(ctx, &market, source).await;
         Ok(())
     }
 }

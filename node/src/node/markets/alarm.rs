@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use msm_market_index::{Proof, TrustError, proof::Histories};
+use msm_market_index::{Proof, proof::Histories};
 use msm_protocol::{
-    Envelope, MarketId, cbor,
+    ContentHash, Envelope, MarketId, PeerId, cbor,
     document::{Head, Index},
+    limits::INDEX_BYTES,
 };
 use serde_bytes::ByteBuf;
 
@@ -23,28 +24,24 @@ impl MarketView {
         self.saved.proof.as_ref()
     }
 
-    /// A proof, if `head` is signed and says of an index that was in use here that it was another one.
-    pub(super) fn contradiction(&self, head: &[u8]) -> Option<(Proof, Histories)> {
+    /// The index that `head` names, if it is not the one of that number that was in use here.
+    pub(super) fn contradiction(&self, head: &[u8]) -> Option<(ContentHash, u64)> {
         let said: Head = payload(head)?;
-        let own = self.saved.past.head(said.version)?;
-        let believed: Head = payload(own)?;
-        if believed.hash == said.hash {
-            return None;
-        }
-        self.prove(own, head)
+        (self.saved.past.hash(said.version)? != said.hash).then_some((said.hash, said.size))
     }
 
-    /// A proof, if `index` follows another index than the one that was in use here.
-    fn broken_chain(&self, index: &[u8]) -> Option<(Proof, Histories)> {
-        let next: Index = payload(index)?;
-        self.prove(self.saved.past.head(next.version.checked_sub(1)?)?, index)
-    }
-
-    fn prove(&self, a: &[u8], b: &[u8]) -> Option<(Proof, Histories)> {
-        let (a, b, roots) = (ByteBuf::from(a), ByteBuf::from(b), self.saved.roots.clone());
-        let proof = Proof { a, b, v: 1, roots, market: self.id };
-        let histories = proof.check().ok()?;
-        Some((proof, histories))
+    /// A proof, if `index` is signed, and is another one than that of its number here, or follows another one.
+    fn prove(&self, index: &[u8]) -> Option<(Proof, Histories)> {
+        let said: Index = payload(index)?;
+        let past = &self.saved.past;
+        let same = past.index(said.version).into_iter();
+        let before = said.version.checked_sub(1).and_then(|version| past.index(version));
+        same.chain(before).find_map(|own| {
+            let (a, b, roots) = (own.clone(), ByteBuf::from(index), self.saved.roots.clone());
+            let proof = Proof { a, b, v: 1, roots, market: self.id };
+            let histories = proof.check().ok()?;
+            Some((proof, histories))
+        })
     }
 }
 
@@ -58,31 +55,38 @@ impl saved::Saved {
 }
 
 impl Markets {
-    /// Holds a head that somebody passes on against those that were believed here.
-    pub async fn compare(&self, ctx: &Arc<Context>, market: &MarketId, head: &[u8]) {
-        let Some(view) = self.view().iter().find(|view| view.id == *market).cloned() else { return };
-        if let Some((proof, histories)) = view.contradiction(head) {
-            self.alarm(ctx, market, proof, histories).await;
+    /// Looks into a head that `from` passes on and that names another index than the one known of its number. The head
+    /// alone says nothing: a thief of the head key could make any number of them. The index behind it must be signed.
+    pub async fn compare(&self, ctx: &Arc<Context>, market: &MarketId, head: &[u8], from: Option<PeerId>) {
+        let Some(view) = self.get(market) else { return };
+        let Some((hash, size)) = view.contradiction(head).filter(|_| view.two_histories().is_none()) else { return };
+        match view.source(from).get(ctx, hash, size.min(INDEX_BYTES as u64), false).await {
+            Ok(index) => {
+                if self.accuse(ctx, market, &index).await {
+                    // For those who have not met whoever was shown the other one.
+                    ctx.net.publish_head(*market, head.to_vec()).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(market = market.short(), %error, "a head of another history, without an index")
+            }
         }
     }
 
-    /// Looks into an index that was refused.
-    pub(super) async fn accuse_index(&self, ctx: &Arc<Context>, market: &MarketId, error: &TrustError, index: &[u8]) {
-        let Some(view) = self.view().iter().find(|view| view.id == *market).cloned() else { return };
-        if let TrustError::Equivocation { .. } = error
-            && let Some((proof, histories)) = view.broken_chain(index)
-        {
-            self.alarm(ctx, market, proof, histories).await;
-        }
+    /// Holds an index that somebody shows against those that were believed here; true when it proves something new.
+    pub async fn accuse(&self, ctx: &Arc<Context>, market: &MarketId, index: &[u8]) -> bool {
+        let Some((proof, histories)) = self.get(market).and_then(|view| view.prove(index)) else { return false };
+        self.alarm(ctx, market, proof, histories).await
     }
 
     /// Keeps a proof, and tells the owner.
-    async fn alarm(&self, ctx: &Arc<Context>, market: &MarketId, proof: Proof, histories: Histories) {
+    async fn alarm(&self, ctx: &Context, market: &MarketId, proof: Proof, histories: Histories) -> bool {
         let _guard = self.lock_of(*market).lock_owned().await;
-        let Some(view) = self.get(market) else { return };
-        let Ok(bytes) = proof.to_vec() else { return };
-        if view.two_histories().is_some() {
-            return;
+        let Some(view) = self.get(market) else { return false };
+        let Ok(bytes) = proof.to_vec() else { return false };
+        // A root may have come meanwhile.
+        if view.two_histories().is_some() || view.saved.roots != proof.roots {
+            return false;
         }
         let saved = saved::Saved { proof: Some(ByteBuf::from(bytes)), ..saved::Saved::clone(&view.saved) };
         if let Err(error) = saved::save(&self.floors, *market, &saved).await {
@@ -92,6 +96,7 @@ impl Markets {
         self.set_saved(market, saved);
         tracing::error!(alias, version, "this market has signed two histories: it is not followed any further");
         ctx.emit(Event::MarketSplit { alias, version });
+        true
     }
 }
 

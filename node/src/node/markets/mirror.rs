@@ -13,16 +13,17 @@ use msm_market_index::{
     PublishedFolder,
     catalogue::{all_releases, all_revocations, all_words},
     entry::open_manifest,
+    folder::FolderError,
 };
 use msm_protocol::{
-    ContentHash, MarketId,
-    document::Status,
+    ContentHash, Envelope, MarketId, Signed as _, cbor,
+    document::{Head, Status},
     limits::{MANIFEST_BYTES, PACKAGE_BYTES, REPORT_BYTES},
 };
 
 use super::{
     MarketError, MarketView, Markets,
-    services::{read, refused},
+    services::{read_within, refused},
     source::{Source, SourceError},
 };
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
     node::context::Context,
 };
 
+/// Pages of one market that are copied. *Judgement*: hundreds of thousands of releases.
+const CATALOGUE_BYTES: usize = 256 * 1024 * 1024;
 /// Blobs on their way at the same time: fewer than one peer answers at once.
 const BLOBS_AT_ONCE: usize = BLOB_STREAMS - 1;
 
@@ -66,11 +69,13 @@ impl Mirror<'_> {
         let (Some(index), Some(head), Some(envelope)) = (view.index(), &view.saved.head, &view.saved.index) else {
             return Err(SourceError::Missing("its index (nobody who has it was met yet)".into()).into());
         };
+        self.may_write(view)?;
         let mut pages = HashMap::new();
         let get = |hash| self.source.page(self.ctx, hash);
-        let releases = read(all_releases(index), &mut pages, &get).await?.entries().map_err(refused)?;
-        read(all_words(index), &mut pages, &get).await?;
-        read(all_revocations(index), &mut pages, &get).await?;
+        let releases = read_within(all_releases(index), &mut pages, &get, CATALOGUE_BYTES).await?;
+        let releases = releases.entries().map_err(refused)?;
+        read_within(all_words(index), &mut pages, &get, CATALOGUE_BYTES).await?;
+        read_within(all_revocations(index), &mut pages, &get, CATALOGUE_BYTES).await?;
         let mut row =
             MirrorRow { market: view.id, folder: self.folder.display().to_string(), releases: 0, blobs: 0, bytes: 0 };
         for (hash, bytes) in pages {
@@ -96,6 +101,25 @@ impl Mirror<'_> {
         }
         self.write("head.cbor", head)?;
         Ok(row)
+    }
+
+    /// Refuses a folder that holds another market, or a newer state of this one.
+    fn may_write(&self, view: &MarketView) -> Result<(), MarketError> {
+        let wrong = |why: &str| Err(SourceError::Wrong(format!("{}: {why}", self.folder.display())).into());
+        let unreadable = |error: FolderError| MarketError::from(SourceError::Folder(error.to_string()));
+        if let (Some(there), Some(ours)) = (self.there.root(1).map_err(unreadable)?, view.saved.roots.first())
+            && there != ours.as_ref()
+        {
+            return wrong("another market is there");
+        }
+        let number = |head: &[u8]| {
+            let envelope = Envelope::from_slice::<Head>(head).ok()?;
+            cbor::from_slice::<Head>(envelope.payload(), Head::LIMIT).ok().map(|head| head.version)
+        };
+        match self.there.head().map_err(unreadable)?.as_deref().and_then(number) {
+            Some(there) if there > view.version() => wrong("a newer index of this market is there"),
+            _ => Ok(()),
+        }
     }
 
     async fn blob(&self, row: &mut MirrorRow, hash: ContentHash, size: u64) -> Result<Bytes, MarketError> {
@@ -127,9 +151,8 @@ impl Mirror<'_> {
         let parent = path.parent().unwrap_or(&self.folder);
         let written = std::fs::create_dir_all(parent)
             .and_then(|()| tempfile::NamedTempFile::new_in(parent))
-            .and_then(|mut new| new.write_all(bytes).map(|()| new))
-            .and_then(|new| new.persist(&path).map_err(|error| error.error))
-            .and_then(|file| file.sync_all());
+            .and_then(|mut new| new.write_all(bytes).and_then(|()| new.as_file().sync_all()).map(|()| new))
+            .and_then(|new| new.persist(&path).map_err(|error| error.error).map(drop));
         written.map_err(|error| SourceError::Folder(format!("{}: {error}", path.display())).into())
     }
 }

@@ -36,7 +36,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
 use self::{
-    services::{Service, Services, read_services},
+    services::{Service, Services, TAKEN_WHOLE, read_services, read_whole},
     source::{Source, SourceError},
 };
 use super::{
@@ -51,6 +51,8 @@ use crate::{
     net::{NetError, Verdict},
 };
 
+/// How often services that came to be used meanwhile are read before a new index is used. *Judgement.*
+const COMMIT_PASSES: usize = 3;
 /// One peer's whole answer about one market: a mute one is not waited for any longer.
 const SYNC_TIME: Duration = Duration::from_secs(10);
 
@@ -135,6 +137,12 @@ impl MarketView {
         self.trusted.index().map(|index| &**index)
     }
 
+    /// True for a small market whose catalogue is not all here.
+    fn wants_whole(&self) -> bool {
+        let small = |index: &Index| (1..=TAKEN_WHOLE).contains(&index.releases);
+        !self.services.is_whole() && self.index().is_some_and(small)
+    }
+
     /// Where its blobs may be had: its files on this device, peers (`hint` must have them), its web server.
     fn source(&self, hint: Option<PeerId>) -> Source {
         let source = self.entry.source.as_deref();
@@ -190,6 +198,8 @@ pub struct Markets {
     updating: Mutex<HashMap<MarketId, Arc<tokio::sync::Mutex<()>>>>,
     /// Counts uses of services: which was used longest ago.
     tick: AtomicU64,
+    /// One catalogue is taken as a whole at a time.
+    gathering: tokio::sync::Mutex<()>,
 }
 
 /// What a head is worth that somebody passes on.
@@ -203,7 +213,7 @@ pub enum HeadNews {
     Old,
     /// Nothing can be said: the market, or its newest root, is not known here.
     Unknown,
-    /// Signed, and it contradicts what is believed: the market shows two histories.
+    /// Signed, and it names another index than the one known here: the market may show two histories.
     Contradiction,
     /// No honest peer passes it on.
     Bad,
@@ -213,8 +223,8 @@ impl HeadNews {
     /// What becomes of the gossip message that carried it.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Newer | Self::Contradiction => Verdict::Accept,
-            Self::Current | Self::Old | Self::Unknown => Verdict::Ignore,
+            Self::Newer => Verdict::Accept,
+            Self::Current | Self::Old | Self::Unknown | Self::Contradiction => Verdict::Ignore,
             Self::Bad => Verdict::Reject,
         }
     }
@@ -249,6 +259,7 @@ impl Markets {
             round: Default::default(),
             updating: Mutex::default(),
             tick: AtomicU64::new(0),
+            gathering: Default::default(),
         })
     }
 
@@ -315,13 +326,16 @@ impl Markets {
                 // Not kept: whoever asks for names that nobody has would push out those that are used.
                 return Ok(Arc::default());
             }
-            for page in read.pages() {
-                ctx.store.pin(*page).await;
-            }
+            let pages = read.pages().clone();
             // Another index may have come meanwhile: then its own tree is asked.
             if self.keep(market, view.version(), read, tick) {
                 let (ctx, market) = (ctx.clone(), *market);
-                tokio::spawn(async move { ctx.markets.write_down(&market).await });
+                tokio::spawn(async move {
+                    for page in pages {
+                        ctx.store.pin(page).await;
+                    }
+                    ctx.markets.write_down(&market).await;
+                });
             }
         }
     }
@@ -339,6 +353,24 @@ impl Markets {
             *views = Arc::new(all);
             true
         })
+    }
+
+    /// Takes all pages of a small market, so that it goes on when whoever has published it is gone.
+    async fn gather(&self, ctx: &Arc<Context>, market: &MarketId, source: &Source) {
+        let Ok(_once) = self.gathering.try_lock() else { return };
+        let Some(view) = self.get(market).filter(MarketView::wants_whole) else { return };
+        let Some(index) = view.index() else { return };
+        match read_whole(index, &|hash| source.page(ctx, hash)).await {
+            Ok(read) => {
+                let pages = read.pages().clone();
+                if self.keep(market, view.version(), read, self.tick.fetch_add(1, Ordering::Relaxed)) {
+                    for page in pages {
+                        ctx.store.pin(page).await;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(market = market.short(), %error, "catalogue not whole yet"),
+        }
     }
 
     /// Notes which services are followed, for the next start.
@@ -378,7 +410,10 @@ impl Markets {
                 Err(error) => Err(error.to_string()),
             };
             match read {
-                Ok(_) => good += 1,
+                Ok(_) => {
+                    ctx.store.pin(review.report).await;
+                    good += 1;
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -457,7 +492,7 @@ impl Markets {
         let Some(view) = self.get(&request.market) else { return HeadResponse::default() };
         let skip = usize::try_from(request.root).unwrap_or(usize::MAX);
         let roots = view.saved.roots.iter().skip(skip).take(ROOTS_PER_RESPONSE).cloned().collect();
-        let past = request.version.and_then(|version| view.saved.past.head(version).cloned());
+        let past = request.version.and_then(|version| view.saved.past.index(version).cloned());
         HeadResponse { head: view.saved.head.clone(), past, roots }
     }
 
@@ -508,9 +543,16 @@ impl Markets {
         let usage = |e: ResolveError| CommandError::new(ErrorCode::Usage, e.to_string()).or_try("msm search");
         let request: ServiceRef = service.parse().map_err(usage)?;
         let mut found = Vec::new();
-        let mut missed = None;
+        let (mut missed, mut unread) = (None, None);
         for view in views.iter().filter(|view| request.market.as_ref().is_none_or(|alias| *alias == view.entry.alias)) {
-            let known = self.service(ctx, &view.id, &request.name, None).await.map_err(unreadable)?;
+            let known = match self.service(ctx, &view.id, &request.name, None).await {
+                Ok(known) => known,
+                // Another market may have it.
+                Err(error) => {
+                    unread = Some(unreadable(error));
+                    continue;
+                }
+            };
             let policy = view.index().map(|index| index.policy.clone()).unwrap_or_default();
             // What too few have reviewed is not picked; asked for by its hash it is refused with that reason.
             let reviewed = |release: &&Release| reviews_of(&policy, release) >= policy.reviews.into();
@@ -534,7 +576,7 @@ impl Markets {
             let hint = format!("msm show {}/{}", second.alias, second.release.name);
             return Err(CommandError::new(ErrorCode::Usage, message).or_try(hint));
         }
-        found.pop().ok_or_else(|| not_found(&request, missed))
+        found.pop().ok_or_else(|| unread.unwrap_or_else(|| not_found(&request, missed)))
     }
 
     /// Finds the release of a manifest. One whose service is not at hand is looked up by the name that the manifest
@@ -581,7 +623,7 @@ impl Markets {
             let version = Some(view.version()).filter(|version| *version > 0);
             let answer = ctx.net.head(peer, &HeadRequest { v: 1, root, market, version }).await?;
             if let Some(past) = &answer.past {
-                self.compare(ctx, &market, past).await;
+                self.accuse(ctx, &market, past).await;
             }
             let more = answer.roots.len() == ROOTS_PER_RESPONSE;
             let head = answer.head.filter(|_| !more);
@@ -594,6 +636,10 @@ impl Markets {
                 _ => {}
             }
             result?;
+            if self.get(&market).is_some_and(|view| view.wants_whole()) {
+                let (ctx, source) = (ctx.clone(), view.source(Some(peer)));
+                tokio::spawn(async move { ctx.markets.gather(&ctx, &market, &source).await });
+            }
             // A peer that repeats what is known must not keep this going.
             let progress = self.get(&market).is_some_and(|view| view.trusted.next_root() - 1 > root);
             if !more || !progress {
@@ -680,9 +726,9 @@ impl Markets {
         }
         if trusted.index().is_none() {
             // New keys for index or head begin a new line: what the old ones signed neither binds nor stays.
+            // Until an index under the new ones has come, what runs goes on, and nothing new is installed.
             (saved.head, saved.index) = (None, None);
             saved.past.clear();
-            services = Arc::default();
         }
         if let Some(head) = head {
             if let Some(version) = saved.two_histories() {
@@ -700,10 +746,10 @@ impl Markets {
                     // Its hash was signed: what is wrong with it is not the fault of whoever passed it on.
                     if let Err(error) = trusted.update_index(&index, now()) {
                         drop(guard);
-                        self.accuse_index(ctx, &market, &error, &index).await;
+                        self.accuse(ctx, &market, &index).await;
                         return Err(MarketError::Refused(bare(&error)));
                     }
-                    let names = view.services.names();
+                    let names = view.services.names().into_iter().chain(saved.names.iter().cloned()).collect();
                     if let Some(index) = trusted.index() {
                         services = Arc::new(read_services(index, names, &|hash| source.page(ctx, hash)).await?);
                     }
@@ -713,7 +759,7 @@ impl Markets {
                         msm_market_index::trust::check_successor(&old, &new)?;
                     }
                     if let Some(mark) = trusted.floor().index {
-                        saved.past.add(mark, &head);
+                        saved.past.add(mark, &index);
                     }
                     saved.head = Some(head);
                     saved.index = Some(ByteBuf::from(index.to_vec()));
@@ -722,7 +768,7 @@ impl Markets {
                 }
                 Err(error) => {
                     drop(guard);
-                    self.compare(ctx, &market, &head).await;
+                    self.compare(ctx, &market, &head, source.hint()).await;
                     return Err(error.into());
                 }
             }
@@ -747,7 +793,7 @@ impl Markets {
     async fn commit(&self, ctx: &Arc<Context>, mut next: MarketView, before: u64) -> Result<(), MarketError> {
         saved::save(&self.floors, next.id, &next.saved).await?;
         let (market, alias, version) = (next.id, next.entry.alias.clone(), next.version());
-        let mut give_up = BTreeSet::new();
+        let (mut give_up, mut passes) = (BTreeSet::new(), 0);
         let old = loop {
             for page in next.services.pages() {
                 ctx.store.pin(*page).await;
@@ -758,8 +804,9 @@ impl Markets {
                 Replaced::Gone => return Err(MarketError::NotTrusted(market)),
                 Replaced::Lacking(names) => names,
             };
+            passes += 1;
             let source = next.source(None);
-            let read = match next.index() {
+            let read = match next.index().filter(|_| passes <= COMMIT_PASSES) {
                 Some(index) => read_services(index, lacking.clone(), &|hash| source.page(ctx, hash)).await.ok(),
                 None => None,
             };
@@ -769,11 +816,12 @@ impl Markets {
                     services.add(read, self.tick.fetch_add(1, Ordering::Relaxed));
                     next.services = Arc::new(services);
                 }
+                // An index that is written down does not wait for them: they are looked up when they are needed again.
                 None => give_up.extend(lacking),
             }
         };
-        let current = self.get(&market);
-        let unused = |page: &&ContentHash| current.as_ref().is_none_or(|view| !view.services.pages().contains(page));
+        let views = self.view();
+        let unused = |page: &&ContentHash| !views.iter().any(|view| view.services.pages().contains(*page));
         for page in old.services.pages().iter().filter(unused) {
             ctx.store.unpin(*page).await;
         }

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use super::{
     MarketError, MarketView,
-    services::{Services, read_services},
+    services::{Services, read_services, read_whole},
     source::SourceError,
 };
 use crate::{
@@ -88,6 +88,10 @@ pub async fn restore(entry: MarketEntry, saved: Saved, store: &StoreHandle) -> M
             };
             page.boxed()
         };
+        // What is pinned is known, so that it can be given up again.
+        if let Ok(whole) = read_whole(index, &page).await {
+            services.add(whole, 0);
+        }
         // One by one: a page that the store has lost costs the services on it, and they are looked up again when they
         // are needed.
         for name in &saved.names {

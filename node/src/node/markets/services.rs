@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use msm_market_index::{
     TreeError, TreeWalk,
-    catalogue::targets_of,
+    catalogue::{all_releases, all_revocations, all_words, targets_of},
     entry,
     tree::{Leaf, Scope},
 };
@@ -28,6 +28,13 @@ use crate::net::limits::BLOB_STREAMS;
 /// Services of one market that are kept at hand, and followed from index to index. *Judgement*: far more than one device
 /// runs; the one used longest ago makes room.
 pub const SERVICES_KEPT: usize = 1_024;
+/// Releases of a market that every device that follows it holds the catalogue of, and that is taken from its files as a
+/// whole, packages included, so that its files need not stay. Of a larger one what is needed is taken when it is needed.
+/// *Judgement*: about half a megabyte of pages.
+pub const TAKEN_WHOLE: u64 = 1_000;
+/// Bytes of pages that one question may take. *Judgement*: a whole catalogue of [`TAKEN_WHOLE`] releases has one or two
+/// megabytes.
+const READ_BYTES: usize = 16 * 1024 * 1024;
 /// Pages on their way at the same time: fewer than one peer answers at once.
 const PAGES_AT_ONCE: usize = BLOB_STREAMS - 1;
 
@@ -55,6 +62,8 @@ pub struct Services {
     by_manifest: HashMap<ContentHash, Release>,
     /// What was read: pinned in the store, so that an offline restart finds it.
     pages: BTreeSet<ContentHash>,
+    /// All pages of the market's trees are here.
+    whole: bool,
 }
 
 impl Services {
@@ -92,6 +101,11 @@ impl Services {
         self.by_name.iter().filter(|(_, service)| !service.releases.is_empty()).map(|(name, _)| name.clone()).collect()
     }
 
+    /// True when all pages of the market's trees are here, for this device and for others.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Pages that were read.
     pub fn pages(&self) -> &BTreeSet<ContentHash> {
         &self.pages
@@ -104,6 +118,7 @@ impl Services {
         }
         self.by_name.extend(more.by_name);
         self.pages.extend(more.pages);
+        self.whole |= more.whole;
         while self.by_name.len() > SERVICES_KEPT {
             let oldest = self.by_name.iter().min_by_key(|(_, service)| service.used.load(Ordering::Relaxed));
             let Some(name) = oldest.map(|(name, _)| name.clone()) else { break };
@@ -148,11 +163,33 @@ pub async fn read_services(index: &Index, names: BTreeSet<String>, get: Get<'_>)
     Ok(services)
 }
 
-/// Takes a walk to its end.
+/// Reads all pages of a market's trees, for others too: a market of this size lives on every device that follows it.
+pub async fn read_whole(index: &Index, get: Get<'_>) -> Result<Services, MarketError> {
+    let mut pages = HashMap::new();
+    read(all_releases(index), &mut pages, get).await?;
+    read(all_words(index), &mut pages, get).await?;
+    read(all_revocations(index), &mut pages, get).await?;
+    Ok(Services { pages: pages.into_keys().collect(), whole: true, ..Services::default() })
+}
+
+/// Takes a walk to its end, for a question of limited size.
 pub async fn read<E: Leaf + Send>(
+    walk: TreeWalk<E>,
+    pages: &mut HashMap<ContentHash, Bytes>,
+    get: Get<'_>,
+) -> Result<TreeWalk<E>, MarketError>
+where
+    E::Key: Send + Sync,
+{
+    read_within(walk, pages, get, READ_BYTES).await
+}
+
+/// Takes a walk to its end, with `most` bytes of pages in all.
+pub async fn read_within<E: Leaf + Send>(
     mut walk: TreeWalk<E>,
     pages: &mut HashMap<ContentHash, Bytes>,
     get: Get<'_>,
+    most: usize,
 ) -> Result<TreeWalk<E>, MarketError>
 where
     E::Key: Send + Sync,
@@ -167,6 +204,9 @@ where
         let fetched: Vec<_> =
             fetched.buffer_unordered(PAGES_AT_ONCE).try_collect().await.map_err(|e: MarketError| e)?;
         pages.extend(fetched);
+        if pages.values().map(Bytes::len).sum::<usize>() > most {
+            return Err(MarketError::Refused(format!("index tree: its answer takes more than {most} bytes")));
+        }
     }
 }
 

@@ -66,6 +66,14 @@ impl Source {
         Self::Anyone { hint, folder: None, url: None }
     }
 
+    /// The peer that must have it.
+    pub fn hint(&self) -> Option<PeerId> {
+        match self {
+            Self::Anyone { hint, .. } => *hint,
+            Self::Folder(_) | Self::Http(_) => None,
+        }
+    }
+
     /// A page of a market's trees.
     pub fn page<'a>(&'a self, ctx: &'a Arc<Context>, hash: ContentHash) -> BoxFuture<'a, Result<Bytes, MarketError>> {
         async move { Ok(self.get(ctx, hash, PAGE_BYTES as u64, false).await?) }.boxed()
@@ -95,6 +103,10 @@ impl Source {
         let bytes = match self {
             Self::Anyone { hint, folder: _, url } => {
                 if let Some(bytes) = self.folder_blob(hash, limit).await {
+                    // The folder may be on a stick.
+                    if let Err(error) = ctx.store.put(bytes.clone()).await {
+                        tracing::debug!(%error, hash = hash.short(), "blob not kept");
+                    }
                     return Ok(bytes);
                 }
                 match (fetch(ctx, hash, limit, exact, *hint).await, url) {

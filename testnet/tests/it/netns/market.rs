@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -20,19 +19,6 @@ use super::{FOUND, JOB};
 /// From the moment at which one device is shown a revocation to the end of what runs elsewhere.
 const REVOKED: Duration = Duration::from_secs(5);
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
 /// Bytes that the host's own network card has sent and received.
 fn bytes_of(net: &Net, host: &str) -> String {
     let said = net.command(host, "cat").unwrap().arg("/proc/net/dev").output().unwrap();
@@ -44,6 +30,8 @@ fn a_market_outlives_its_publisher_and_its_revocations_reach_everybody() {
     let net = Net::new(&["p", "a", "b", "c"]).unwrap();
     let picture = net.file("photo.png");
     photo::write(&picture, 200, 150, ImageFormat::Png).unwrap();
+    let input = net.file("input");
+    fs::write(&input, [0; 4 * 1024]).unwrap();
     let endless = write_service(net.folder(), "endless", "export function run() { for (;;); }\n", "60s").unwrap();
     let services = [repository().join("services/image-blur"), endless];
     let market = Market::publish(&net.client("p").unwrap(), &services).unwrap();
@@ -61,14 +49,14 @@ fn a_market_outlives_its_publisher_and_its_revocations_reach_everybody() {
     };
     let expected = blur(&a, "a.png");
     let forever = |node: &Node| {
-        let line = ["invoke", "endless", text(&picture).unwrap(), "-o", "/dev/null", "--local"];
-        let running = Running::start(&node.client, &line).unwrap();
-        wait::until(FOUND, "it runs", || {
+        let line = ["invoke", "endless", text(&input).unwrap(), "-o", "/dev/null", "--local"];
+        let mut running = Running::start(&node.client, &line).unwrap();
+        let begun = wait::until(FOUND, "it runs", || {
             let jobs = node.client.json(&["jobs"])?;
             let active = jobs["jobs"].as_array().is_some_and(|jobs| jobs.iter().any(|job| job["state"] == "running"));
             Ok(active.then_some(()))
-        })
-        .unwrap();
+        });
+        begun.unwrap_or_else(|error| panic!("{error}\n{}", running.said()));
         running
     };
     let mut on_a = forever(&a);
@@ -94,7 +82,7 @@ fn a_market_outlives_its_publisher_and_its_revocations_reach_everybody() {
     let (b, c) = (&others[0], &others[1]);
     let mut on_c = forever(c);
     let operator = net.client("p").unwrap();
-    copy(&stick, operator.home());
+    fs::rename(&stick, operator.home()).unwrap();
     let reason = ["market", "revoke", "endless@1.0.0", "--reason", "it never ends", "--yes", "--market", "test-market"];
     operator.json(&reason).unwrap();
     let shown = Instant::now();
@@ -109,6 +97,6 @@ fn a_market_outlives_its_publisher_and_its_revocations_reach_everybody() {
     for running in [on_a, on_c] {
         assert!(running.end(JOB).is_err(), "a revoked service gives no result");
     }
-    let again = c.client.output(&["invoke", "endless", text(&picture).unwrap(), "-o", "/dev/null", "--json"]).unwrap();
+    let again = c.client.output(&["invoke", "endless", text(&input).unwrap(), "-o", "/dev/null", "--json"]).unwrap();
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("revoked"));
 }

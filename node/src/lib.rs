@@ -20,6 +20,7 @@ pub mod demo;
 pub mod doctor;
 pub mod floors;
 pub mod home;
+mod http;
 pub mod keys;
 pub mod monitor;
 pub mod net;
@@ -29,7 +30,7 @@ pub mod repl;
 pub mod resources;
 pub mod speed;
 pub mod store;
-mod whole;
+
 pub mod workshop;
 
 #[cfg(test)]

@@ -9,11 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use msm_market_index::{MarketFolder, PublishedFolder, folder::FolderError};
 use msm_protocol::{ContentHash, limits::PACKAGE_BYTES};
 use serde_json::json;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     market_folder::{from_market, own_market},
@@ -23,17 +19,11 @@ use super::{
 use crate::{
     command::{CommandError, ErrorCode},
     home::Home,
-    whole::Whole,
+    http::{self, HEADER_TIME, Whole},
 };
 
-/// Connections at a time; more wait. *Judgement.*
-const CONNECTIONS: usize = 64;
-/// A request comes at once.
-const HEADER_TIME: Duration = Duration::from_secs(10);
 /// A connection that asks for nothing more, or takes its answer too slowly, is closed. *Judgement.*
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
-/// After a connection that could not be taken. *Judgement.*
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A folder for others.
 #[derive(Debug, Args)]
@@ -86,21 +76,12 @@ impl Serve {
 }
 
 async fn serve(listener: TcpListener, folder: PublishedFolder) {
-    let (folder, connections) = (Arc::new(folder), Arc::new(Semaphore::new(CONNECTIONS)));
-    let mut tasks = JoinSet::new();
-    loop {
-        while tasks.try_join_next().is_some() {}
-        let Ok(place) = connections.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let folder = folder.clone();
-        tasks.spawn(async move {
-            let _place = place;
-            let _ = tokio::time::timeout(CONNECTION_TIME, connection(stream, folder)).await;
-        });
-    }
+    let folder = Arc::new(folder);
+    let serve = |stream| {
+        let served = connection(stream, folder.clone());
+        async move { drop(tokio::time::timeout(CONNECTION_TIME, served).await) }
+    };
+    http::take(listener, serve).await;
 }
 
 async fn connection(stream: TcpStream, folder: Arc<PublishedFolder>) {

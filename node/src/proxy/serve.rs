@@ -24,7 +24,6 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore, mpsc},
-    task::JoinSet,
 };
 use url::Url;
 
@@ -35,21 +34,15 @@ use super::{
 };
 use crate::{
     command::{Command, CommandError, Door, ErrorCode, Invoke},
-    whole::Whole,
+    http::{self, HEADER_TIME, Whole},
 };
 
 /// Where it listens unless told otherwise: this device only.
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7481);
-/// Browsers open six connections to a proxy for each host, 32 in all. *Judgement.*
-const CONNECTIONS: usize = 64;
 /// Jobs at a time; more wait. As many as a browser asks of one host at a time.
 const PAGES: usize = 6;
 /// Requests that wait for their job. A browser asks again for what it was refused. *Judgement.*
 const WAITING: usize = 64;
-/// After a connection that could not be taken. *Judgement.*
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// A browser sends its request at once.
-const HEADER_TIME: Duration = Duration::from_secs(10);
 /// A page that is not here by then never comes: the fetch itself has 20 s, the queue before it as much.
 const PAGE_TIME: Duration = Duration::from_secs(90);
 /// A job that found all neighbours busy is tried again when one of ours has ended, or after this long. *Judgement.*
@@ -96,27 +89,8 @@ impl<D: Door + 'static> Proxy<D> {
         let (running, waiting) = (Semaphore::new(PAGES), Semaphore::new(PAGES + WAITING));
         let (jobs, ended) = (AtomicUsize::new(0), Notify::new());
         let proxy = Arc::new(Self { door: Arc::new(door), local, running, waiting, jobs, ended });
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut tasks = JoinSet::new();
-        loop {
-            // Connections that are over free their memory here; those of a dropped proxy are aborted with the set.
-            while tasks.try_join_next().is_some() {}
-            let Ok(place) = connections.clone().acquire_owned().await else { return Ok(()) };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Such as no descriptor left: asking again at once would keep a core busy with it.
-                    tracing::warn!(%error, "cannot take a browser's connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let proxy = proxy.clone();
-            tasks.spawn(async move {
-                let _place = place;
-                proxy.connection(stream).await;
-            });
-        }
+        http::take(listener, |stream| proxy.clone().connection(stream)).await;
+        Ok(())
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream) {

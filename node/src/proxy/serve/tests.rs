@@ -175,7 +175,7 @@ async fn what_is_not_done_is_refused_with_a_page_and_without_a_job() {
 async fn jobs_are_few_at_a_time_and_so_are_those_that_wait() {
     let (node, address) = proxy().await;
     // More connections than there are places: those wait at the door. All but PAGES jobs wait for theirs.
-    let asking: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(get(address, "http://slow.example/"))).collect();
+    let asking: Vec<_> = (0..http::CONNECTIONS).map(|_| tokio::spawn(get(address, "http://slow.example/"))).collect();
     let full = async {
         while node.running.load(Ordering::SeqCst) < PAGES {
             tokio::task::yield_now().await;

@@ -1,7 +1,7 @@
 //! What a market says about one release, and the rules that publisher and user both check it by.
 
 use msm_protocol::{
-    ContentHash, Manifest, PublicKey, SecretKey,
+    ContentHash, Manifest, PublicKey,
     document::{Delegation, Entry as _, Policy, Release, Revocation, Status, Target, publication_digest},
     limits::{ENTRY_BYTES, MANIFEST_BYTES, REVIEWS, REVOCATION_REASON_CHARS, VARIANTS},
     manifest::{is_line, is_name, is_scope},
@@ -38,13 +38,6 @@ pub enum ManifestMismatch {
 /// The entry of `package` when `publisher` brings it in.
 pub fn release_of(package: &Package, publisher: PublicKey) -> Release {
     describe(&package.manifest, package.hash, package.manifest_bytes.len() as u64, publisher)
-}
-
-/// The same, signed by the publisher: needed where the name is delegated.
-pub fn signed_release_of(package: &Package, publisher: &SecretKey) -> Release {
-    let mut release = release_of(package, publisher.public());
-    release.signature = Some(publisher.sign(&publication_digest(&release.name, &release.version, &release.manifest)));
-    release
 }
 
 /// The delegation that a name falls under: the one with the longest prefix.
